@@ -1,0 +1,298 @@
+"""ModelRollout: which version serves users, and how a new one takes over."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from slipway.api.meta import (
+    ATOMIC_LIST,
+    SET_LIST,
+    ApiModel,
+    ClusterRef,
+    Column,
+    DecimalString,
+    Duration,
+    LabelName,
+    LocalRef,
+    ObjectName,
+    Percent,
+    Resource,
+    Resources,
+    Status,
+    Text,
+    exactly_one,
+    map_list,
+    one_of,
+    rule,
+)
+
+
+class VersionPolicy(ApiModel):
+    """Which version is wanted."""
+
+    rules: ClassVar = (one_of("policy", {"Pinned": "modelVersionRef"}, default="NewestPassing"),)
+
+    policy: Literal["NewestPassing", "Pinned"] = Field(
+        "NewestPassing",
+        description="NewestPassing: the newest version that passed every gate and was not rejected here.",
+    )
+    model_version_ref: LocalRef | None = Field(None, description="The version, with Pinned.")
+
+
+Hostname = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+    ),
+]
+
+
+class Routing(ApiModel):
+    """The URL, which stays whatever the version."""
+
+    hostnames: list[Hostname] = Field(
+        default_factory=list, max_length=16, description="Host names; all when empty.", json_schema_extra=SET_LIST
+    )
+    path: str = Field(
+        max_length=256,
+        pattern=r"^/[A-Za-z0-9._~/-]*[A-Za-z0-9_~-]$",
+        description="Path prefix; the model's protocol paths follow it, as in `PATH/v1/models/NAME:predict`.",
+    )
+
+
+class Replicas(ApiModel):
+    """How many servers."""
+
+    rules: ClassVar = (rule("self.min <= self.max", "min must not be greater than max"),)
+
+    min: int = Field(1, ge=1, le=1000, description="At least.")
+    max: int = Field(1, ge=1, le=1000, description="At most.")
+
+
+class OnlineFeatures(ApiModel):
+    """How the model server looks features up."""
+
+    timeout: Duration = Field("50ms", description="How long the online store may take.")
+    on_missing: Literal["UseDefaults", "Fail"] = Field(
+        "UseDefaults", description="When a value is missing or late: use the feature's default, or answer 503."
+    )
+
+
+class Serving(ApiModel):
+    """How a version is served."""
+
+    runtime: ObjectName = Field("slipway-sklearn", description="KServe ClusterServingRuntime or ServingRuntime.")
+    replicas: Replicas = Field(default_factory=Replicas, description="How many servers a version has.")
+    pool_ref: ClusterRef | None = Field(
+        None, description="ComputePool that servers are scheduled to; any node when empty."
+    )
+    resources: Resources | None = Field(None, description="Resources of the server container.")
+    features: OnlineFeatures = Field(default_factory=OnlineFeatures, description="How features are looked up.")
+
+
+class Pause(ApiModel):
+    """Wait."""
+
+    rules: ClassVar = (exactly_one("for", "until"),)
+
+    for_: Duration | None = Field(None, alias="for", description="For this long.")
+    until: Literal["Promoted"] | None = Field(
+        None, description="Until a person annotates the rollout `slipway.dev/promote: STEP`."
+    )
+
+
+class Analyze(ApiModel):
+    """Wait while checks run; every check must succeed."""
+
+    for_: Duration = Field(alias="for", description="How long at least; longer while a check is Inconclusive.")
+
+
+class Step(ApiModel):
+    """One step: exactly one action."""
+
+    rules: ClassVar = (exactly_one("setWeight", "pause", "analyze"),)
+
+    name: LabelName = Field(description="Name of the step.")
+    set_weight: Percent | None = Field(None, description="Percent of requests for the new version from now on.")
+    pause: Pause | None = Field(None, description="Wait for a time or a person.")
+    analyze: Analyze | None = Field(None, description="Wait for the checks.")
+
+
+class CompareToStable(ApiModel):
+    """A bound relative to the stable version in the same window."""
+
+    max_drop: DecimalString = Field(description="By how many percentage points the new version may be worse.")
+
+
+HistogramBound = Literal[1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000]
+"""Bounds of Envoy's latency histogram in milliseconds: a share below another value cannot be counted exactly."""
+
+
+class Check(ApiModel):
+    """A condition on the new version, counted at the gateway."""
+
+    rules: ClassVar = (
+        rule(
+            "(self.metric == 'shareBelowMilliseconds') == has(self.bound)",
+            "set bound (milliseconds) with metric shareBelowMilliseconds, and only then",
+        ),
+        rule("has(self.min) || has(self.compareToStable)", "set min, compareToStable, or both"),
+    )
+
+    name: LabelName = Field(description="Name of the check.")
+    metric: Literal["successPercent", "shareBelowMilliseconds"] = Field(
+        description="successPercent: answers that are not 5xx. shareBelowMilliseconds: percent of answers within `bound`."
+    )
+    bound: HistogramBound | None = Field(None, description="Milliseconds; one of the gateway's histogram bounds.")
+    min: DecimalString | None = Field(None, description="Least percentage that is accepted.")
+    compare_to_stable: CompareToStable | None = Field(None, description="Bound relative to the stable version.")
+    minimum_requests: int = Field(
+        100, ge=1, le=10**9, description="Requests in the window that a verdict needs; fewer make it Inconclusive."
+    )
+    window: Duration = Field("60s", description="How far back requests count.")
+
+
+class Rollback(ApiModel):
+    """What happens when a version fails."""
+
+    automatic: bool = Field(True, description="Whether a failed check sends all requests back to the stable version.")
+    keep_previous: Duration = Field("24h", description="How long the version before stays warm after a promotion.")
+
+
+class ModelRolloutSpec(ApiModel):
+    """A rollout."""
+
+    rules: ClassVar = (
+        rule(
+            "!self.steps.exists(s, has(s.setWeight)) || self.steps.filter(s, has(s.setWeight))"
+            ".map(s, s.setWeight).max() == 100",
+            "the steps must end at setWeight 100: add a step that gives the new version all requests",
+        ),
+    )
+
+    project_ref: LocalRef = Field(description="ModelProject whose versions are served.")
+    version: VersionPolicy = Field(default_factory=VersionPolicy, description="Which version is wanted.")
+    routing: Routing = Field(description="The URL.")
+    serving: Serving = Field(default_factory=Serving, description="How a version is served.")
+    steps: list[Step] = Field(
+        min_length=1,
+        max_length=32,
+        description="How a new version takes over from the stable one; the first version ever takes all requests at once.",
+        json_schema_extra=map_list("name"),
+    )
+    checks: list[Check] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Run whenever the new version has requests; a failed one rolls back.",
+        json_schema_extra=map_list("name"),
+    )
+    rollback: Rollback = Field(default_factory=Rollback, description="What happens when a version fails.")
+    progress_deadline: Duration = Field(
+        "10m", description="How long a new version may take to become ready before it is rejected."
+    )
+
+
+class ServedVersion(ApiModel):
+    """A version with servers."""
+
+    name: ObjectName = Field(description="ModelVersion.")
+    digest: Annotated[str, Field(max_length=71)] = Field(description="Digest of its model.")
+    service: ObjectName = Field(description="InferenceService.")
+    role: Literal["Stable", "Candidate", "Previous"] = Field(description="Part that it plays.")
+    ready: bool = Field(description="Whether its servers are ready.")
+    desired_weight: Percent = Field(description="Percent of requests that it should get.")
+    accepted_weight: Percent | None = Field(None, description="Percent that the gateway has accepted.")
+    observed_percent: DecimalString | None = Field(None, description="Percent that it really got in the last window.")
+    keep_until: Annotated[str, Field(max_length=40)] | None = Field(None, description="When a previous version goes.")
+
+
+class StepStatus(ApiModel):
+    """The step that runs."""
+
+    index: int = Field(ge=0, le=32, description="Its place in the list, from 0.")
+    name: LabelName = Field(description="Its name.")
+    started_at: Annotated[str, Field(max_length=40)] = Field(description="When it started.")
+
+
+class CheckStatus(ApiModel):
+    """The last verdict of a check."""
+
+    name: LabelName = Field(description="The check.")
+    verdict: Literal["Success", "Failed", "Inconclusive"] = Field(description="Its verdict.")
+    value: DecimalString | None = Field(None, description="What was measured, in percent.")
+    requests: int = Field(0, ge=0, description="Requests that it was measured on.")
+    message: Text = Field(description="A sentence.")
+
+
+class Rejection(ApiModel):
+    """A version that failed here."""
+
+    name: ObjectName = Field(description="ModelVersion.")
+    digest: Annotated[str, Field(max_length=71)] = Field(description="Digest of its model.")
+    reason: Annotated[str, Field(max_length=128)] = Field(description="One word.")
+    message: Text = Field(description="A sentence.")
+    at: Annotated[str, Field(max_length=40)] = Field(description="When.")
+
+
+class HistoryEntry(ApiModel):
+    """A change of the stable version."""
+
+    name: ObjectName = Field(description="ModelVersion.")
+    outcome: Literal["Promoted", "RolledBack"] = Field(description="What became of it.")
+    at: Annotated[str, Field(max_length=40)] = Field(description="When.")
+
+
+class ModelRolloutStatus(Status):
+    """Who serves whom."""
+
+    phase: (
+        Literal["Waiting", "Starting", "Progressing", "Paused", "Analyzing", "RollingBack", "Promoting", "Healthy"]
+        | None
+    ) = Field(None, description="What is going on.")
+    url: Annotated[str, Field(max_length=1024)] | None = Field(None, description="Where the model answers.")
+    stable: ObjectName | None = Field(None, description="Version that users can rely on.")
+    candidate: ObjectName | None = Field(None, description="Version that is being rolled out.")
+    weight: Percent | None = Field(None, description="Percent of requests that the candidate should get.")
+    step: StepStatus | None = Field(None, description="The step that runs.")
+    versions: list[ServedVersion] | None = Field(
+        None, max_length=8, description="Versions with servers.", json_schema_extra=map_list("name")
+    )
+    checks: list[CheckStatus] | None = Field(
+        None, max_length=16, description="Last verdicts.", json_schema_extra=map_list("name")
+    )
+    rejected: list[Rejection] | None = Field(
+        None,
+        max_length=32,
+        description="Versions that failed here; never selected again until `slipway.dev/retry: NAME` is set.",
+        json_schema_extra=map_list("name"),
+    )
+    history: list[HistoryEntry] | None = Field(
+        None, max_length=20, description="Newest first.", json_schema_extra=ATOMIC_LIST
+    )
+
+
+class ModelRollout(Resource):
+    """A stable URL for a project's model, and how new versions take over its traffic."""
+
+    kind_name: ClassVar = "ModelRollout"
+    plural: ClassVar = "modelrollouts"
+    short_names: ClassVar = ("mr",)
+    columns: ClassVar = (
+        Column(name="Phase", path=".status.phase"),
+        Column(name="Stable", path=".status.stable"),
+        Column(name="Candidate", path=".status.candidate"),
+        Column(name="Weight", path=".status.weight", type="integer"),
+        Column(name="Step", path=".status.step.name"),
+        Column(name="Ready", path='.status.conditions[?(@.type=="Ready")].status'),
+        Column(name="Reason", path='.status.conditions[?(@.type=="Ready")].reason'),
+        Column(name="Message", path='.status.conditions[?(@.type=="Ready")].message', priority=1),
+        Column(name="URL", path=".status.url", priority=1),
+        Column(name="Age", path=".metadata.creationTimestamp", type="date"),
+    )
+
+    spec: ModelRolloutSpec
+    status: ModelRolloutStatus = Field(default_factory=ModelRolloutStatus)

@@ -1,0 +1,152 @@
+"""Platform: what the cluster's administrators offer to projects."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from slipway.api.meta import (
+    ApiModel,
+    Column,
+    LabelName,
+    NamespacedRef,
+    ObjectName,
+    Resource,
+    Status,
+    map_list,
+    one_of,
+)
+
+
+class KubeflowPipelines(ApiModel):
+    """A Kubeflow Pipelines API endpoint."""
+
+    endpoint: str = Field(
+        max_length=512,
+        pattern=r"^https?://[^/\s]+(/.*)?$",
+        description="URL of the KFP API, such as `http://ml-pipeline.kubeflow:8888`.",
+    )
+
+
+class Pipelines(ApiModel):
+    """Where training runs are executed."""
+
+    rules: ClassVar = (one_of("engine", {"KubeflowPipelines": "kubeflowPipelines"}, default="Local"),)
+
+    engine: Literal["Local", "KubeflowPipelines"] = Field(
+        "Local",
+        description="Local runs the compiled pipeline in Jobs of this cluster; KubeflowPipelines submits it to an endpoint.",
+    )
+    kubeflow_pipelines: KubeflowPipelines | None = Field(None, description="The endpoint, with KubeflowPipelines.")
+
+
+class S3(ApiModel):
+    """An S3 bucket for data, models and reports."""
+
+    endpoint: str = Field(
+        max_length=512,
+        pattern=r"^https?://[^/\s]+$",
+        description="URL of the S3 API without a path, such as `http://seaweedfs.storage:8333`.",
+    )
+    bucket: str = Field(
+        min_length=3,
+        max_length=63,
+        pattern=r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$",
+        description="Bucket that holds everything that Slipway writes. It must exist or be creatable with the credentials.",
+    )
+    region: str = Field("us-east-1", max_length=64, description="Region that requests are signed for.")
+    secret_ref: NamespacedRef = Field(
+        description="Secret with `accessKey` and `secretKey` that may read and write the bucket."
+    )
+    user_code_secret_ref: NamespacedRef | None = Field(
+        None,
+        description="Secret for steps that run a team's own code; it should write only under `runs/`. Defaults to secretRef.",
+    )
+
+
+class Artifacts(ApiModel):
+    """Where data, models and reports are kept."""
+
+    s3: S3 = Field(description="The S3 store.")
+
+
+class Postgres(ApiModel):
+    """A PostgreSQL database for Feast's registry and online store."""
+
+    secret_ref: NamespacedRef = Field(description="Secret with `host`, `port`, `database`, `username` and `password`.")
+
+
+class Features(ApiModel):
+    """Where Feast keeps its registry and its online values."""
+
+    postgres: Postgres = Field(description="The database.")
+
+
+class GatewayParentRef(NamespacedRef):
+    """A Gateway that model routes attach to."""
+
+    section_name: LabelName | None = Field(None, description="Listener of the Gateway; all listeners when empty.")
+
+
+class GatewayConfig(ApiModel):
+    """How requests reach models."""
+
+    parent_ref: GatewayParentRef = Field(description="Gateway (Gateway API) that routes attach to.")
+    statistics_port: int = Field(
+        19001, ge=1, le=65535, description="Port on the Envoy proxy pods that serves `/stats/prometheus`."
+    )
+
+
+class Images(ApiModel):
+    """Container images that Slipway's own Jobs and servers run."""
+
+    runner: str | None = Field(
+        None,
+        min_length=1,
+        max_length=512,
+        description="Image of Jobs. Defaults to the one the operator was installed with.",
+    )
+
+
+class PlatformSpec(ApiModel):
+    """Engines and stores that projects use."""
+
+    pipelines: Pipelines = Field(default_factory=Pipelines, description="Where training runs are executed.")
+    artifacts: Artifacts = Field(description="Where data, models and reports are kept.")
+    features: Features = Field(description="Where Feast keeps its registry and its online values.")
+    gateway: GatewayConfig = Field(description="How requests reach models.")
+    images: Images = Field(default_factory=Images, description="Images of Slipway's own Jobs and servers.")
+
+
+class ConnectionStatus(ApiModel):
+    """Whether one part of the platform answers."""
+
+    name: ObjectName = Field(description="Which part: artifacts, features, gateway or pipelines.")
+    ready: bool = Field(description="Whether it answered.")
+    message: str = Field(max_length=1024, description="What it answered, and what to change when it did not.")
+
+
+class PlatformStatus(Status):
+    """What answers."""
+
+    connections: list[ConnectionStatus] | None = Field(
+        None, max_length=8, description="State of each connection.", json_schema_extra=map_list("name")
+    )
+
+
+class Platform(Resource):
+    """Connections to the engines and stores that projects may use. Projects use the one named `default`."""
+
+    kind_name: ClassVar = "Platform"
+    plural: ClassVar = "platforms"
+    namespaced: ClassVar = False
+    columns: ClassVar = (
+        Column(name="Ready", path='.status.conditions[?(@.type=="Ready")].status'),
+        Column(name="Reason", path='.status.conditions[?(@.type=="Ready")].reason'),
+        Column(name="Engine", path=".spec.pipelines.engine"),
+        Column(name="Age", path=".metadata.creationTimestamp", type="date"),
+    )
+
+    spec: PlatformSpec
+    status: PlatformStatus = Field(default_factory=PlatformStatus)
