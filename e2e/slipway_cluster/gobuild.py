@@ -1,0 +1,185 @@
+"""Programs built from pinned Go modules, kept by the hash of everything that goes into them.
+
+Each folder of ``gomod/`` is one module: its ``go.mod`` and ``go.sum`` pin the sources. Several programs may come from
+one module, which then share compiled packages through Go's own build cache.
+"""
+
+import fcntl
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from slipway_cluster import paths
+from slipway_cluster.errors import ClusterError
+from slipway_cluster.process import run
+from slipway_cluster.versions import versions
+
+BUILD_TIMEOUT = 3600
+"""Seconds one program may take to build from empty caches on a slow machine."""
+
+KEY_LENGTH = 16
+
+
+@dataclass(frozen=True)
+class Program:
+    """One program.
+
+    Attributes:
+        module: folder below ``gomod/``.
+        package: Go package of its main function; one that starts with ``./`` is a folder of the module.
+        links: names it is called by, for a program that holds several.
+        stamps: variables set by the linker.
+    """
+
+    name: str
+    module: str
+    package: str
+    links: tuple[str, ...] = ()
+    stamps: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The module's folder."""
+        return paths.PACKAGE / "gomod" / self.module
+
+
+def _kubernetes_stamps() -> tuple[tuple[str, str], ...]:
+    """Without them every Kubernetes program says v0.0.0, which kubeadm refuses and kubectl fails to parse."""
+    version = versions().kubernetes
+    major, minor, _ = version.split(".")
+    package = "k8s.io/component-base/version"
+    return (
+        (f"{package}.gitVersion", f"v{version}"),
+        (f"{package}.gitMajor", major),
+        (f"{package}.gitMinor", minor),
+        (f"{package}.gitTreeState", "clean"),
+    )
+
+
+@cache
+def programs() -> dict[str, Program]:
+    """Every program by name, in the order they are best built in."""
+    all_programs = (
+        Program("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", stamps=_kubernetes_stamps()),
+        Program("etcd", "etcd", "go.etcd.io/etcd/server/v3"),
+        Program(
+            "node",
+            "kubernetes",
+            "./node",
+            links=("kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubeadm", "kubectl"),
+            stamps=_kubernetes_stamps(),
+        ),
+        Program("kind", "kind", "sigs.k8s.io/kind"),
+        Program("helm", "helm", "helm.sh/helm/v4/cmd/helm"),
+        Program("coredns", "coredns", "github.com/coredns/coredns"),
+        Program("envoy-gateway", "envoy-gateway", "github.com/envoyproxy/gateway/cmd/envoy-gateway"),
+        Program("kserve-manager", "kserve", "github.com/kserve/kserve/cmd/manager"),
+    )
+    return {program.name: program for program in all_programs}
+
+
+def binary(name: str) -> Path:
+    """The file of a program or of one of its links, built now if it is missing."""
+    return build(_owner(name)) / name
+
+
+def is_built(name: str) -> bool:
+    """Whether :func:`binary` would return at once."""
+    program = _owner(name)
+    return _is_complete(program, _folder(program))
+
+
+def build(program: Program) -> Path:
+    """Build a program unless the cache holds it, and return its folder.
+
+    Two processes that want the same program build it once: the second waits.
+
+    Raises:
+        ClusterError: Go is missing or the build failed.
+    """
+    folder = _folder(program)
+    if _is_complete(program, folder):
+        return folder
+    with _lock(program.name):
+        if not _is_complete(program, folder):
+            _compile(program, folder)
+    return folder
+
+
+def _compile(program: Program, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f"{program.name}.unfinished"
+    stamps = " ".join(f"-X {variable}={value}" for variable, value in program.stamps)
+    run(
+        *("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", f"-s -w {stamps}".strip()),
+        *("-o", unfinished, program.package),
+        cwd=program.folder,
+        env=_environment(),
+        timeout=BUILD_TIMEOUT,
+    )
+    for link in program.links:
+        (folder / link).unlink(missing_ok=True)
+        (folder / link).symlink_to(program.name)
+    unfinished.rename(folder / program.name)
+    _remove_older(program, folder)
+
+
+def _remove_older(program: Program, newest: Path) -> None:
+    """Programs are large: keep only the newest build of each."""
+    for folder in newest.parent.glob(f"{program.name}-" + "?" * KEY_LENGTH):
+        if folder != newest:
+            for file in folder.iterdir():
+                file.unlink()
+            folder.rmdir()
+
+
+def _environment() -> dict[str, str]:
+    """Static binaries, only from modules that ``go.sum`` names, whatever the user's own Go settings are."""
+    return {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off", "GOVCS": "*:off"}
+
+
+def _owner(name: str) -> Program:
+    for program in programs().values():
+        if name == program.name or name in program.links:
+            return program
+    known = ", ".join(programs())
+    raise ClusterError(f"There is no program {name!r}; there are {known}.")
+
+
+def _folder(program: Program) -> Path:
+    return paths.cache_folder("bin") / f"{program.name}-{_key(program)}"
+
+
+def _is_complete(program: Program, folder: Path) -> bool:
+    return (folder / program.name).exists()
+
+
+@cache
+def _key(program: Program) -> str:
+    digest = hashlib.sha256(repr((program, _go_version(), sorted(_environment().items()))).encode())
+    sources = [program.folder / "go.mod", program.folder / "go.sum"]
+    if program.package.startswith("./"):
+        sources += sorted((program.folder / program.package).glob("*.go"))
+    for source in sources:
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:KEY_LENGTH]
+
+
+@cache
+def _go_version() -> str:
+    try:
+        return run("go", "env", "GOVERSION", env={"GOFLAGS": ""}).strip()
+    except ClusterError as error:
+        raise ClusterError(
+            f"Go is needed to build the cluster's programs: install Go 1.26 or newer. {error}"
+        ) from error
+
+
+@contextmanager
+def _lock(name: str) -> Iterator[None]:
+    with (paths.cache_folder("locks") / name).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
