@@ -1,0 +1,209 @@
+"""Reasons: the one-word part of conditions and Events, with what each means and what a person does about it.
+
+`docs/reference/conditions.md` is generated from this module. A controller writes `Reason.SourceEmpty`, which is the
+string `"SourceEmpty"`; a reason that is not here does not exist.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+
+class Reason(StrEnum):
+    """A reason: its word, what it means, what to do. Members are named by their word."""
+
+    means: str
+    remedy: str
+
+    def __new__(cls, word: str, means: str, remedy: str) -> Self:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.means = means
+        member.remedy = remedy
+        return member
+
+    # ---- any kind ----------------------------------------------------------------------------------------------------
+    InvalidSpec = (
+        "InvalidSpec",
+        "The spec contradicts itself or another object in a way that the API server cannot see.",
+        "Change what the message names; nothing is retried until the object changes.",
+    )
+    DependencyMissing = (
+        "DependencyMissing",
+        "An object that the spec names does not exist.",
+        "Create the object that the message names, or correct the reference.",
+    )
+    DependencyNotReady = (
+        "DependencyNotReady",
+        "An object that the spec names exists and is not ready.",
+        "Look at the conditions of the object that the message names.",
+    )
+    NotAllowed = (
+        "NotAllowed",
+        "The project may not use something that the spec names, such as a ComputePool.",
+        "Ask the cluster's administrators to allow it, or name something else.",
+    )
+    NameTaken = (
+        "NameTaken",
+        "An object that Slipway needs exists already and does not belong to it.",
+        "Rename or delete the object that the message names.",
+    )
+    PlatformUnavailable = (
+        "PlatformUnavailable",
+        "A store or engine of the Platform does not answer.",
+        "Nothing in this object; `kubectl describe platform default` says what does not answer. Work goes on by itself.",
+    )
+    Progressing = ("Progressing", "Work goes on.", "Wait; the message says what for.")
+    Paused = ("Paused", "The spec or an annotation says to wait.", "Do what the message says when it should go on.")
+    JobFailed = (
+        "JobFailed",
+        "A Job failed as often as it may, for no fault of the spec.",
+        "`kubectl logs job/NAME` with the name in the message shows why; a change of the spec starts it again.",
+    )
+    Deleting = ("Deleting", "The object is being deleted.", "Wait; the message says what still has to go.")
+    InternalError = (
+        "InternalError",
+        "Slipway has a defect, or met something that it does not know.",
+        "Report it with the operator's log of the time; it is retried with growing pauses.",
+    )
+
+    # ---- Platform, ComputePool ---------------------------------------------------------------------------------------
+    Connected = ("Connected", "Every part of the platform answers.", "Nothing.")
+    ConnectionFailed = (
+        "ConnectionFailed",
+        "A part of the platform does not answer, or refuses the credentials.",
+        "`status.connections` names the part and its answer: correct the endpoint or the Secret.",
+    )
+    NodesAvailable = ("NodesAvailable", "Nodes match the pool and have its resource.", "Nothing.")
+    NoNodes = (
+        "NoNodes",
+        "No node matches the pool's selector, or none has its resource.",
+        "Label a node, install its device plugin, or correct `nodeSelector` and `resource`.",
+    )
+
+    # ---- ModelProject ------------------------------------------------------------------------------------------------
+    Accepted = ("Accepted", "The project's access and credentials are set up.", "Nothing.")
+    NothingToTrain = (
+        "NothingToTrain",
+        "The project has no `training`, so no versions are made.",
+        "Set `spec.training` when the data is there.",
+    )
+    QuotaUnbounded = (
+        "QuotaUnbounded",
+        "A run does not say how much of its pool's resource it needs, so the pool's quota cannot be kept.",
+        "Set `resources.requests` with the pool's resource.",
+    )
+
+    # ---- Dataset, DatasetVersion -------------------------------------------------------------------------------------
+    SourceEmpty = (
+        "SourceEmpty",
+        "There is no object below the source's prefix.",
+        "Put data there, or correct `source.s3.prefix`.",
+    )
+    Ingesting = ("Ingesting", "A Job reads, checks and splits the data.", "Wait.")
+    QualityRulesBroken = (
+        "QualityRulesBroken",
+        "The newest data breaks a blocking rule; the last version that passed stays current.",
+        "`kubectl get datasetversions` says which rule and where: correct the data, or the rule.",
+    )
+    SchemaMismatch = (
+        "SchemaMismatch",
+        "A column is missing or has values of another type.",
+        "Correct `columns`, or the data that the message names.",
+    )
+    InvalidExpression = (
+        "InvalidExpression",
+        "An SQL expression of the spec cannot be evaluated.",
+        "Correct the expression that the message names.",
+    )
+    Passed = ("Passed", "Every blocking rule and every gate holds.", "Nothing.")
+    PassedWithWarnings = (
+        "PassedWithWarnings",
+        "Every blocking rule holds, and a rule of severity Warn does not.",
+        "Look at the violations of the version.",
+    )
+
+    # ---- FeatureSet --------------------------------------------------------------------------------------------------
+    Materializing = ("Materializing", "A Job computes values and brings them to the online store.", "Wait.")
+    Materialized = ("Materialized", "The online store has the values of the newest data.", "Nothing.")
+
+    # ---- TrainingRun, ModelVersion -----------------------------------------------------------------------------------
+    WaitingForPool = (
+        "WaitingForPool",
+        "The pool has no room, or the project has used up its quota of it.",
+        "Wait for other runs, or ask for a larger quota.",
+    )
+    Running = ("Running", "The pipeline runs.", "Wait; `status.stage` and `status.progressPercent` say how far it is.")
+    Succeeded = ("Succeeded", "The run made a ModelVersion.", "Nothing.")
+    TrainingCodeFailed = (
+        "TrainingCodeFailed",
+        "The team's training code raised an error.",
+        "The message has the line; correct the code and build its image again.",
+    )
+    EvaluationFailed = (
+        "EvaluationFailed",
+        "The model cannot be evaluated: it does not load, or does not answer as a classifier does.",
+        "Correct what the message names in the training code.",
+    )
+    DigestMismatch = (
+        "DigestMismatch",
+        "A stored file is not the one that was recorded.",
+        "Somebody or something changed the artifact store: find out who; train again.",
+    )
+    DeadlineExceeded = (
+        "DeadlineExceeded",
+        "The run took longer than `deadline`.",
+        "Raise `deadline`, give it more resources, or make it smaller.",
+    )
+    GatesFailed = (
+        "GatesFailed",
+        "The version does not meet a requirement or fails a test; it is kept and never rolled out.",
+        "`spec.verdicts` of the version says which gate, the bound and the value.",
+    )
+
+    # ---- ModelRollout ------------------------------------------------------------------------------------------------
+    WaitingForVersion = (
+        "WaitingForVersion",
+        "There is no version that passed and was not rejected here.",
+        "Train a version that passes; nothing is served until then.",
+    )
+    Starting = ("Starting", "The servers of a version start.", "Wait.")
+    Analyzing = ("Analyzing", "Checks run on the new version.", "Wait; `status.checks` has what was measured.")
+    TooFewRequests = (
+        "TooFewRequests",
+        "A check is Inconclusive: the new version got fewer requests than it needs.",
+        "Send traffic, raise the weight, or lower `minimumRequests`.",
+    )
+    ChecksFailed = (
+        "ChecksFailed",
+        "A check failed on the new version.",
+        "The version is rejected: look at `status.rejected`; annotate `slipway.dev/retry: NAME` to try it again.",
+    )
+    RolledBack = (
+        "RolledBack",
+        "All requests went back to the stable version.",
+        "`status.rejected` says why; train a better version, or annotate `slipway.dev/retry: NAME`.",
+    )
+    LoadFailed = (
+        "LoadFailed",
+        "The model server cannot load the version.",
+        "`kubectl logs` of its predictor shows why; the version is rejected.",
+    )
+    ProgressDeadlineExceeded = (
+        "ProgressDeadlineExceeded",
+        "The version's servers were not ready within `progressDeadline`.",
+        "Look at its pods: image, resources, pool; raise `progressDeadline` for slow starts.",
+    )
+    RouteNotAccepted = (
+        "RouteNotAccepted",
+        "The Gateway does not accept the route.",
+        "Correct `routing.hostnames`, or let the Gateway's listener allow routes of this namespace.",
+    )
+    PathTaken = (
+        "PathTaken",
+        "Another rollout has the same path on the same host names and is older.",
+        "Choose another `routing.path`.",
+    )
+    Promoted = ("Promoted", "A new version takes all requests.", "Nothing.")
+    Healthy = ("Healthy", "The stable version serves and nothing newer waits.", "Nothing.")
