@@ -1,0 +1,49 @@
+# Slipway: `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+UV_VERSION := 0.13.8
+TOOLS := .tools
+UV := $(TOOLS)/bin/uv
+PY := .venv/bin/python
+RUNNER_PY := .venv-runner/bin/python
+PYTEST_ARGS ?=
+
+.PHONY: help setup lock generate lint test e2e demo bench cluster clean
+
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9_-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(UV):
+	@python3 -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet uv==$(UV_VERSION)
+
+.venv/.ready: requirements/dev.txt pyproject.toml | $(UV)
+	@echo "== operator environment"
+	@$(UV) venv --quiet --clear .venv
+	@VIRTUAL_ENV=.venv $(UV) pip sync --quiet --require-hashes requirements/dev.txt
+	@VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps -e .
+	@touch $@
+
+.venv-runner/.ready: requirements/dev-runner.txt pyproject.toml | $(UV)
+	@echo "== runner environment"
+	@$(UV) venv --quiet --clear .venv-runner
+	@VIRTUAL_ENV=.venv-runner $(UV) pip sync --quiet --require-hashes requirements/dev-runner.txt
+	@VIRTUAL_ENV=.venv-runner $(UV) pip install --quiet --no-deps -e .
+	@touch $@
+
+setup: .venv/.ready .venv-runner/.ready ## Create both virtual environments (operator; runner) from the lock files
+
+lock: | $(UV) ## Resolve dependencies anew into requirements/
+	@for group in operator runner; do \
+	  $(UV) pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra $$group \
+	    pyproject.toml -o requirements/$$group.txt; done
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra operator \
+	  --group pyproject.toml:dev pyproject.toml -c requirements/operator.txt -o requirements/dev.txt
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra runner \
+	  --group pyproject.toml:dev-runner pyproject.toml -c requirements/runner.txt -o requirements/dev-runner.txt
+
+clean: ## Remove the cluster and everything built; CACHES=1 removes binaries and image layers too
+	@if [ -x $(PY) ]; then $(PY) -m slipway_cluster.clean $(if $(CACHES),--caches); fi
+	@rm -rf .venv .venv-runner $(TOOLS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
