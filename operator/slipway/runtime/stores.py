@@ -1,0 +1,151 @@
+"""Read stores that the watches keep up to date, so that observing costs no request.
+
+Besides watch events, a store takes the answers to our own writes (read your own writes) and refuses anything older than
+what it has. A deleted object leaves its UID and last version behind for a while, so that a late answer to a write
+cannot bring it back.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from slipway.runtime.resources import Key, Object, Objects, ResourceType, uid_of
+
+_TOMBSTONES = 4096
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+def trim(obj: Object) -> Object:
+    """The object without what no controller reads and what weighs most: managed fields, kubectl's copy of the spec."""
+    meta = dict(obj["metadata"])
+    meta.pop("managedFields", None)
+    annotations = meta.get("annotations")
+    if annotations and _LAST_APPLIED in annotations:
+        meta["annotations"] = {name: value for name, value in annotations.items() if name != _LAST_APPLIED}
+    return {**obj, "metadata": meta}
+
+
+def version_of(obj: Mapping[str, Any]) -> int:
+    """The resource version as a number: the API guarantees that newer is greater within one type."""
+    text = str(obj["metadata"].get("resourceVersion", "0"))
+    return int(text) if text.isdigit() else 0
+
+
+class Store:
+    """The objects of one type, indexed by namespace and by owner."""
+
+    def __init__(self, type_: ResourceType) -> None:
+        self.type = type_
+        self._objects: dict[Key, Object] = {}
+        self._by_namespace: dict[str, dict[str, Object]] = {}
+        self._by_owner: dict[str, set[Key]] = {}
+        self._gone: OrderedDict[str, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def get(self, key: Key) -> Object | None:
+        return self._objects.get(key)
+
+    def keys(self) -> Iterator[Key]:
+        return iter(tuple(self._objects))
+
+    def put(self, obj: Object) -> bool:
+        """Take an object in; False when it is older than what is known, unchanged, or already deleted."""
+        key, uid = self.type.key_of(obj), uid_of(obj)
+        known = self._objects.get(key)
+        if uid in self._gone and version_of(obj) <= self._gone[uid]:
+            return False
+        if known is not None and uid_of(known) == uid and version_of(obj) <= version_of(known):
+            return False
+        if known is not None and uid_of(known) != uid and version_of(obj) < version_of(known):
+            return False
+        if known is not None:
+            self._unindex(key, known)
+        self._index(key, trim(obj))
+        return True
+
+    def remove(self, obj: Mapping[str, Any]) -> bool:
+        """Forget an object that was deleted or lost the labels that we watch for; a newer one of that name stays."""
+        key, uid = self.type.key_of(obj), uid_of(obj)
+        self._bury(uid, version_of(obj))
+        known = self._objects.get(key)
+        if known is None or uid_of(known) != uid:
+            return False
+        self._unindex(key, known)
+        return True
+
+    def list(self, namespace: str = "", labels: Mapping[str, str] | None = None) -> Objects:
+        """Objects of a namespace (or of all), with all of `labels`, ordered by name."""
+        if namespace:
+            found: Iterable[Object] = self._by_namespace.get(namespace, {}).values()
+        else:
+            found = self._objects.values()
+        chosen = [obj for obj in found if not labels or _has_labels(obj, labels)]
+        return sorted(chosen, key=lambda obj: (obj["metadata"].get("namespace", ""), obj["metadata"]["name"]))
+
+    def owned_by(self, uid: str) -> Objects:
+        """Objects with an owner reference to this UID, ordered by name."""
+        found = [self._objects[key] for key in self._by_owner.get(uid, ())]
+        return sorted(found, key=lambda obj: (obj["metadata"].get("namespace", ""), obj["metadata"]["name"]))
+
+    def _index(self, key: Key, obj: Object) -> None:
+        self._objects[key] = obj
+        self._by_namespace.setdefault(key.namespace, {})[key.name] = obj
+        for owner in obj["metadata"].get("ownerReferences") or ():
+            self._by_owner.setdefault(owner["uid"], set()).add(key)
+
+    def _unindex(self, key: Key, obj: Object) -> None:
+        del self._objects[key]
+        self._by_namespace[key.namespace].pop(key.name)
+        if not self._by_namespace[key.namespace]:
+            del self._by_namespace[key.namespace]
+        for owner in obj["metadata"].get("ownerReferences") or ():
+            keys = self._by_owner.get(owner["uid"], set())
+            keys.discard(key)
+            if not keys:
+                self._by_owner.pop(owner["uid"], None)
+
+    def _bury(self, uid: str, version: int) -> None:
+        if uid:
+            self._gone[uid] = version
+            if len(self._gone) > _TOMBSTONES:
+                self._gone.popitem(last=False)
+
+
+def _has_labels(obj: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
+    labels = obj["metadata"].get("labels") or {}
+    return all(labels.get(name) == value for name, value in wanted.items())
+
+
+class Stores:
+    """All stores, and whether their first lists are complete (`synced`): before that nothing may be reconciled."""
+
+    def __init__(self, types: Iterable[ResourceType] = ()) -> None:
+        self._stores = {each: Store(each) for each in types}
+        self.synced = False
+
+    @property
+    def types(self) -> tuple[ResourceType, ...]:
+        return tuple(self._stores)
+
+    def watches(self, type_: ResourceType) -> bool:
+        return type_ in self._stores
+
+    def of(self, type_: ResourceType) -> Store:
+        """:raises KeyError: with a sentence, when no controller declared that it watches this type"""
+        if type_ not in self._stores:
+            raise KeyError(f"{type_} is not watched: declare a Watch for it, or read it live with Io.live()")
+        return self._stores[type_]
+
+    def get(self, key: Key) -> Object | None:
+        return self.of(key.type).get(key)
+
+    def list(self, type_: ResourceType, namespace: str = "", labels: Mapping[str, str] | None = None) -> Objects:
+        return self.of(type_).list(namespace, labels)
+
+    def owned(self, owner: Mapping[str, Any], type_: ResourceType) -> Objects:
+        """Children of a type that carry an owner reference to `owner`."""
+        return self.of(type_).owned_by(uid_of(owner))
