@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -47,14 +47,14 @@ LOWER_IS_BETTER: frozenset[str] = frozenset(
 )
 
 MeasuredAt = Literal["Model", "Server"]
-"""Model: around the call of the model in one process. Server: around an HTTP request to the model server on loopback."""
+"""Model: around the call of the model in one process. Server: around an HTTP request to the server on loopback."""
 
 DeletionPolicy = Literal["Retain", "Delete"]
 
 
 def deletion_policy(what: str) -> DeletionPolicy:
     """The field `deletionPolicy`, which says what becomes of `what` when the object is deleted."""
-    return Field("Retain", description=f"What happens to {what} when this object is deleted.")  # type: ignore[return-value]
+    return Field("Retain", description=f"What happens to {what} when this object is deleted.")
 
 
 class ImageCode(ApiModel):
@@ -77,8 +77,6 @@ class Code(ApiModel):
 
 class TrainingTemplate(ApiModel):
     """How models of a project are trained: everything of a run but its dataset version."""
-
-    rules: ClassVar = ()
 
     feature_set_refs: list[LocalRef] = Field(
         default_factory=list,

@@ -9,6 +9,7 @@ from pydantic import Field
 from slipway.api.common import DeletionPolicy, deletion_policy
 from slipway.api.meta import (
     ATOMIC_LIST,
+    NAME_PREFIX,
     ApiModel,
     Column,
     Cron,
@@ -27,6 +28,7 @@ from slipway.api.meta import (
     map_list,
     one_of,
     rule,
+    same_project,
 )
 
 
@@ -150,6 +152,7 @@ class DatasetSpec(ApiModel):
     """A dataset."""
 
     rules: ClassVar = (
+        same_project("Dataset"),
         rule("!has(self.schedule) || has(self.timeZone)", "set timeZone beside schedule"),
         rule("!has(self.schedule) || !has(self.pollInterval)", "set schedule or pollInterval, not both"),
         rule("!has(self.splits) || has(self.time)", "splits by time need spec.time: set time.event"),
@@ -205,6 +208,7 @@ class DatasetStatus(Status):
 class Dataset(Resource):
     """Rows from a source, with a schema, labels, quality rules and splits; becomes DatasetVersions."""
 
+    names: ClassVar = NAME_PREFIX
     kind_name: ClassVar = "Dataset"
     plural: ClassVar = "datasets"
     short_names: ClassVar = ("ds",)

@@ -17,7 +17,7 @@ from slipway.api.meta import (
     Status,
     Uri,
     map_list,
-    rule,
+    unchanged,
 )
 
 
@@ -53,14 +53,20 @@ class DatasetVersionSpec(ApiModel):
     """The record. Nothing of it ever changes, but what happens to its data when it is deleted."""
 
     rules: ClassVar = (
-        rule(
-            "self.projectRef == oldSelf.projectRef && self.datasetRef == oldSelf.datasetRef"
-            " && self.digest == oldSelf.digest && self.sourceDigest == oldSelf.sourceDigest"
-            " && self.verdict == oldSelf.verdict && self.rows == oldSelf.rows"
-            " && has(self.manifest) == has(oldSelf.manifest)"
-            " && (!has(self.manifest) || self.manifest == oldSelf.manifest)"
-            " && has(self.splits) == has(oldSelf.splits) && (!has(self.splits) || self.splits == oldSelf.splits)",
-            "a DatasetVersion is a record and does not change: make a new version by changing the Dataset or its source",
+        unchanged(
+            "a DatasetVersion is a record and does not change but for deletionPolicy:"
+            " change the Dataset or its source, and there will be another version",
+            required=[
+                "projectRef",
+                "datasetRef",
+                "digest",
+                "sourceDigest",
+                "verdict",
+                "rows",
+                "partitions",
+                "report",
+            ],
+            optional=["knownUntil", "manifest", "profile", "splits", "labels", "violations"],
         ),
     )
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from slipway.api.meta import (
     ATOMIC_LIST,
+    NAME_PREFIX,
     SET_LIST,
     ApiModel,
     Column,
@@ -26,6 +27,7 @@ from slipway.api.meta import (
     map_list,
     one_of,
     rule,
+    same_project,
 )
 
 
@@ -93,7 +95,7 @@ class View(ApiModel):
     source: ViewSource = Field(description="Where its values come from.")
     ttl: Duration = Field("720h", description="How old a value may be at most; an older one counts as missing.")
     features: list[Feature] = Field(
-        min_length=1, max_length=100, description="The features.", json_schema_extra=map_list("name")
+        min_length=1, max_length=64, description="The features.", json_schema_extra=map_list("name")
     )
 
 
@@ -118,16 +120,19 @@ class FeatureSetSpec(ApiModel):
     """A set of features."""
 
     rules: ClassVar = (
+        same_project("FeatureSet"),
         rule(
             "self.views.all(v, v.entities.all(e, self.entities.exists(x, x.name == e)))",
             "every entity that a view names must stand in entities",
         ),
         rule(
-            "!has(self.deprecated) || self.views.all(v, v.features.all(f, !self.deprecated.exists(d, d.name == f.name)))",
-            "a deprecated feature may not be used again: remove it from views, or from deprecated with a reason in the commit",
+            "!has(self.deprecated) || self.views.all(v, v.features.all(f,"
+            " !self.deprecated.exists(d, d.name == f.name)))",
+            "a deprecated feature may not be used again: remove it from views, or from deprecated with a reason in the"
+            " commit",
         ),
         rule(
-            "self.views.all(v, v.features.all(f, self.views.filter(w, w.features.exists(g, g.name == f.name)).size() == 1))",
+            "self.views.all(v, v.features.all(f, self.views.exists_one(w, w.features.exists(g, g.name == f.name))))",
             "feature names must be unique in the FeatureSet: rename one of the two",
         ),
     )
@@ -184,6 +189,7 @@ class FeatureSetStatus(Status):
 class FeatureSet(Resource):
     """Features for training and serving, kept in Feast."""
 
+    names: ClassVar = NAME_PREFIX
     kind_name: ClassVar = "FeatureSet"
     plural: ClassVar = "featuresets"
     short_names: ClassVar = ("fs",)

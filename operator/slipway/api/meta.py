@@ -1,23 +1,34 @@
 """Building blocks shared by every kind: scalars with bounds, references, conditions, and the marks that CRDs carry.
 
-Shapes follow the Kubernetes API conventions: references end in `Ref`, unions have a discriminator and exactly one member
-(a CEL rule says which), durations are Gateway API durations, thresholds are decimal strings, and every list, string and
-map has a bound, without which the API server cannot bound the cost of a CEL rule.
+Shapes follow the Kubernetes API conventions: references end in `Ref`, unions have a discriminator and exactly one
+member (a CEL rule says which), durations are Gateway API durations, thresholds are decimal strings, and every list,
+string and map has a bound, without which the API server cannot bound the cost of a CEL rule.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 GROUP = "slipway.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
+
+
+_CEL_RESERVED = frozenset(
+    {"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop"}
+    | {"namespace", "null", "package", "return", "true", "var", "void", "while"}
+)
+
+
+def cel_name(name: str) -> str:
+    """A property's name as Kubernetes spells it in CEL: reserved words stand between double underscores."""
+    return f"__{name}__" if name in _CEL_RESERVED else name
 
 
 def rule(expression: str, message: str, *, field_path: str | None = None) -> dict[str, str]:
@@ -39,19 +50,27 @@ def one_of(discriminator: str, members: Mapping[str, str], *, default: str | Non
     return rule(" && ".join(parts), f"set exactly the member that {discriminator} names: {names}{suffix}")
 
 
-def at_most_one(*names: str) -> dict[str, str]:
-    """The CEL rule that at most one of the optional properties is set."""
-    return rule(
-        f"[{', '.join(f'has(self.{n})' for n in names)}].filter(x, x).size() <= 1",
-        f"set at most one of {', '.join(names)}",
-    )
-
-
 def exactly_one(*names: str) -> dict[str, str]:
     """The CEL rule that exactly one of the optional properties is set."""
-    return rule(
-        f"[{', '.join(f'has(self.{n})' for n in names)}].filter(x, x).size() == 1",
-        f"set exactly one of {', '.join(names)}",
+    members = ", ".join(f"has(self.{cel_name(name)})" for name in names)
+    return rule(f"[{members}].filter(x, x).size() == 1", f"set exactly one of {', '.join(names)}")
+
+
+def unchanged(message: str, *, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, str]:
+    """The CEL rule that properties keep the values that they were created with; optional ones also stay unset."""
+    parts = [f"self.{name} == oldSelf.{name}" for name in required]
+    parts += [
+        f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
+        for name in optional
+    ]
+    return rule(" && ".join(parts), message)
+
+
+def same_project(kind: str) -> dict[str, str]:
+    """The CEL rule that an object stays in its project."""
+    return unchanged(
+        f"a {kind} cannot move to another project: projectRef does not change; create another {kind}",
+        required=["projectRef"],
     )
 
 
@@ -99,11 +118,31 @@ Cron = Annotated[str, Field(min_length=9, max_length=100, pattern=r"^\S+ \S+ \S+
 """Five cron fields, in the time zone that stands beside them."""
 TimeZone = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z_]+(/[A-Za-z0-9_+-]+)*$")]
 """An IANA time zone, such as `Etc/UTC` or `America/New_York`."""
-Quantity = Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")]
+_QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"
+Quantity = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if type(value) is int else value),
+    Field(max_length=32, pattern=_QUANTITY),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32, "pattern": _QUANTITY}),
+]
+"""A Kubernetes quantity, such as `500m`, `2Gi` or the plain number 1."""
 Percent = Annotated[int, Field(ge=0, le=100)]
 EntryPoint = Annotated[str, Field(max_length=256, pattern=r"^[A-Za-z_][\w]*(\.[A-Za-z_][\w]*)*:[A-Za-z_][\w]*$")]
 """A Python function, as `package.module:function`."""
-Scalar = str | bool | int | float
+Scalar = Annotated[
+    str | bool | int | float,
+    WithJsonSchema(
+        {
+            "x-kubernetes-preserve-unknown-fields": True,
+            "maxLength": 1024,
+            # No structural schema says "any scalar". These bounds, which nothing can meet, refuse objects and lists.
+            "minProperties": 1,
+            "maxProperties": 0,
+            "minItems": 1,
+            "maxItems": 0,
+        }
+    ),
+]
 """A JSON scalar: a hyperparameter."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -218,6 +257,14 @@ class Column(ApiModel):
     description: str = ""
 
 
+NAME_PREFIX = rule(
+    "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')",
+    "the name must have at most 40 lower-case letters, digits and '-', and start with a letter:"
+    " names of versions, Jobs and servers start with it",
+)
+"""Names that others are made from, down to `NAME-DIGEST10-predictor`, which has to fit into a DNS label."""
+
+
 class Resource(ApiModel):
     """Base of a kind: `spec`, `status`, and what its CRD says beside the schema."""
 
@@ -228,6 +275,10 @@ class Resource(ApiModel):
     operator_only: ClassVar[bool] = False
     """Only the operator's ServiceAccount may create or change objects of this kind."""
     columns: ClassVar[tuple[Column, ...]] = ()
+    names: ClassVar[dict[str, str]] = rule(
+        "self.metadata.name.size() <= 63", "the name must have at most 63 characters: it becomes a label's value"
+    )
+    """What names the kind allows."""
 
     api_version: str = API_VERSION
     kind: str = ""

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from slipway.api.common import MeasuredAt, Metric, QualityMetric, TrainingTemplate
 from slipway.api.meta import (
+    NAME_PREFIX,
     SET_LIST,
     ApiModel,
     Column,
@@ -139,7 +140,8 @@ class Requirement(ApiModel):
         exactly_one("min", "max"),
         rule(
             "(self.metric == 'coverage') == has(self.confidence)",
-            "set confidence with metric coverage, and only then: coverage is the share of predictions at that confidence",
+            "set confidence with metric coverage, and only then: coverage is the share of predictions at that"
+            " confidence",
         ),
         rule(
             "!has(self.measuredAt) || self.metric.startsWith('latency') || self.metric == 'memoryMebibytes'",
@@ -323,6 +325,7 @@ class ModelProjectStatus(Status):
 class ModelProject(Resource):
     """A machine-learning project: task, requirements, team, and how its models are trained and tested."""
 
+    names: ClassVar = NAME_PREFIX
     kind_name: ClassVar = "ModelProject"
     plural: ClassVar = "modelprojects"
     short_names: ClassVar = ("mp",)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from slipway.api.meta import (
     ATOMIC_LIST,
+    NAME_PREFIX,
     SET_LIST,
     ApiModel,
     ClusterRef,
@@ -26,6 +27,7 @@ from slipway.api.meta import (
     map_list,
     one_of,
     rule,
+    same_project,
 )
 
 
@@ -67,7 +69,7 @@ class Routing(ApiModel):
 class Replicas(ApiModel):
     """How many servers."""
 
-    rules: ClassVar = (rule("self.min <= self.max", "min must not be greater than max"),)
+    rules: ClassVar = (rule("self.min <= self.max", "min must not be greater than max (which is 1 unless set)"),)
 
     min: int = Field(1, ge=1, le=1000, description="At least.")
     max: int = Field(1, ge=1, le=1000, description="At most.")
@@ -145,7 +147,8 @@ class Check(ApiModel):
 
     name: LabelName = Field(description="Name of the check.")
     metric: Literal["successPercent", "shareBelowMilliseconds"] = Field(
-        description="successPercent: answers that are not 5xx. shareBelowMilliseconds: percent of answers within `bound`."
+        description="successPercent: percent of answers that are not 5xx. shareBelowMilliseconds: percent of answers"
+        " within `bound`."
     )
     bound: HistogramBound | None = Field(None, description="Milliseconds; one of the gateway's histogram bounds.")
     min: DecimalString | None = Field(None, description="Least percentage that is accepted.")
@@ -167,10 +170,11 @@ class ModelRolloutSpec(ApiModel):
     """A rollout."""
 
     rules: ClassVar = (
+        same_project("ModelRollout"),
         rule(
-            "!self.steps.exists(s, has(s.setWeight)) || self.steps.filter(s, has(s.setWeight))"
-            ".map(s, s.setWeight).max() == 100",
-            "the steps must end at setWeight 100: add a step that gives the new version all requests",
+            "self.steps.filter(s, has(s.setWeight)).size() == 0 || self.steps.filter(s, has(s.setWeight))"
+            "[self.steps.filter(s, has(s.setWeight)).size() - 1].setWeight == 100",
+            "the last setWeight must be 100: add a step that gives the new version all requests",
         ),
     )
 
@@ -181,7 +185,8 @@ class ModelRolloutSpec(ApiModel):
     steps: list[Step] = Field(
         min_length=1,
         max_length=32,
-        description="How a new version takes over from the stable one; the first version ever takes all requests at once.",
+        description="How a new version takes over from the stable one; the first version ever takes all requests at"
+        " once.",
         json_schema_extra=map_list("name"),
     )
     checks: list[Check] = Field(
@@ -278,6 +283,7 @@ class ModelRolloutStatus(Status):
 class ModelRollout(Resource):
     """A stable URL for a project's model, and how new versions take over its traffic."""
 
+    names: ClassVar = NAME_PREFIX
     kind_name: ClassVar = "ModelRollout"
     plural: ClassVar = "modelrollouts"
     short_names: ClassVar = ("mr",)

@@ -21,7 +21,7 @@ from slipway.api.meta import (
     Status,
     Uri,
     map_list,
-    rule,
+    unchanged,
 )
 
 
@@ -93,13 +93,23 @@ class ModelVersionSpec(ApiModel):
     """The record. Nothing of it ever changes, but what happens to the artifact when it is deleted."""
 
     rules: ClassVar = (
-        rule(
-            "self.projectRef == oldSelf.projectRef && self.run == oldSelf.run"
-            " && self.datasetVersionRef == oldSelf.datasetVersionRef && self.digests == oldSelf.digests"
-            " && self.artifact == oldSelf.artifact && self.manifest == oldSelf.manifest"
-            " && self.metrics == oldSelf.metrics && self.verdicts == oldSelf.verdicts && self.passed == oldSelf.passed"
-            " && self.inputs == oldSelf.inputs",
-            "a ModelVersion is a record and does not change: train another version",
+        unchanged(
+            "a ModelVersion is a record and does not change but for deletionPolicy: train another version",
+            required=[
+                "projectRef",
+                "run",
+                "datasetVersionRef",
+                "digests",
+                "artifact",
+                "manifest",
+                "inputs",
+                "metrics",
+                "score",
+                "verdicts",
+                "passed",
+                "evaluation",
+            ],
+            optional=["featureService", "baselines"],
         ),
     )
 

@@ -36,7 +36,8 @@ class Pipelines(ApiModel):
 
     engine: Literal["Local", "KubeflowPipelines"] = Field(
         "Local",
-        description="Local runs the compiled pipeline in Jobs of this cluster; KubeflowPipelines submits it to an endpoint.",
+        description="Local runs the compiled pipeline in Jobs of this cluster; KubeflowPipelines submits it to an"
+        " endpoint.",
     )
     kubeflow_pipelines: KubeflowPipelines | None = Field(None, description="The endpoint, with KubeflowPipelines.")
 
@@ -53,7 +54,8 @@ class S3(ApiModel):
         min_length=3,
         max_length=63,
         pattern=r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$",
-        description="Bucket that holds everything that Slipway writes. It must exist or be creatable with the credentials.",
+        description="Bucket that holds everything that Slipway writes. It must exist or be creatable with the"
+        " credentials.",
     )
     region: str = Field("us-east-1", max_length=64, description="Region that requests are signed for.")
     secret_ref: NamespacedRef = Field(
@@ -61,7 +63,8 @@ class S3(ApiModel):
     )
     user_code_secret_ref: NamespacedRef | None = Field(
         None,
-        description="Secret for steps that run a team's own code; it should write only under `runs/`. Defaults to secretRef.",
+        description="Secret for steps that run a team's own code; it should write only under `runs/`. Defaults to"
+        " secretRef.",
     )
 
 

@@ -52,7 +52,7 @@ class Reason(StrEnum):
     PlatformUnavailable = (
         "PlatformUnavailable",
         "A store or engine of the Platform does not answer.",
-        "Nothing in this object; `kubectl describe platform default` says what does not answer. Work goes on by itself.",
+        "Nothing here; `kubectl describe platform default` says what does not answer. Work goes on by itself.",
     )
     Progressing = ("Progressing", "Work goes on.", "Wait; the message says what for.")
     Paused = ("Paused", "The spec or an annotation says to wait.", "Do what the message says when it should go on.")
