@@ -69,7 +69,7 @@ class WriteStatus:
 
 @dataclass(frozen=True)
 class Call:
-    """An effect outside of Kubernetes: `await ports[port].method(**arguments)`. It must be idempotent.
+    """An effect outside of Kubernetes: `await controller.ports[port].method(**arguments)`. It must be idempotent.
 
     Its result is not used: the next `observe` sees what it did. Requeue when nothing will wake the key.
     """
@@ -101,12 +101,11 @@ class Plan:
 
 
 class Io:
-    """What `observe` may read. `ports` are adapters to the world outside (S3, gateway statistics, engines)."""
+    """What `observe` may read of the cluster. Adapters to the world outside are the controller's own attributes."""
 
-    def __init__(self, stores: Stores, client: Client, ports: Mapping[str, Any], clock: Callable[[], datetime]) -> None:
+    def __init__(self, stores: Stores, client: Client, clock: Callable[[], datetime]) -> None:
         self.stores = stores
         self.client = client
-        self.ports = ports
         self.clock = clock
 
     def get(self, key: Key) -> Object | None:
@@ -180,7 +179,10 @@ def referring(target: ResourceType, source: ResourceType, refers: Callable[[Obje
 
 
 class Controller(Protocol[S]):
-    """Keeps the objects of one kind true. Several controllers may share a kind when their conditions differ."""
+    """Keeps the objects of one kind true. One controller a kind: the status is written as a whole.
+
+    Optional attributes: `ready_condition` (the condition that errors go to, `Ready`) and `ports` (adapters by name).
+    """
 
     @property
     def type(self) -> ResourceType:
@@ -202,6 +204,12 @@ class Controller(Protocol[S]):
     def plan(self, snapshot: S, now: datetime) -> Plan:
         """Decide, without any side effect. :raises UserError, MissingDependency:"""
         ...
+
+
+def ports_of(controller: object) -> Mapping[str, Any]:
+    """The adapters that `Call` actions name: the controller's `ports`, by default none."""
+    found: Mapping[str, Any] = getattr(controller, "ports", {})
+    return found
 
 
 def ready_condition(controller: object) -> str:

@@ -45,10 +45,7 @@ _STILL_DELETING = 2.0  # seconds until we look again at an object whose predeces
 
 
 class Executor:
-    """Brings plans about, for all controllers.
-
-    :param ports: adapters that `Call` actions may use, by name
-    """
+    """Brings plans about, for all controllers."""
 
     def __init__(
         self,
@@ -56,26 +53,28 @@ class Executor:
         stores: Stores,
         catalogue: Catalogue,
         clock: Callable[[], datetime],
-        ports: Mapping[str, Any] | None = None,
     ) -> None:
         self._client = client
         self._stores = stores
         self._catalogue = catalogue
         self._clock = clock
-        self._ports = ports or {}
         self._futile = compare.Futile()
         self._sent: OrderedDict[str, None] = OrderedDict()
         self._pruned: OrderedDict[Key, tuple[str, str]] = OrderedDict()
 
-    async def execute(self, type_: ResourceType, obj: Object, plan: Plan) -> float | None:
+    async def execute(
+        self, type_: ResourceType, obj: Object, plan: Plan, ports: Mapping[str, Any] | None = None
+    ) -> float | None:
         """Bring `plan` about for `obj`; returns seconds until the next look.
+
+        :param ports: the controller's adapters, which `Call` actions name
 
         :raises: what the actions raise; the status is then not written, the caller writes the error's condition
         """
         obj, written = await self._keep_finalizer(type_, obj, plan)
         requeue = plan.requeue_after
         for action in plan.actions:
-            done, again = await self._act(type_, obj, action)
+            done, again = await self._act(type_, obj, action, ports or {})
             written = written or done
             if again is not None:
                 requeue = again if requeue is None else min(again, requeue)
@@ -131,7 +130,9 @@ class Executor:
 
     # Actions: each returns whether something was written, and after how many seconds to look again
 
-    async def _act(self, type_: ResourceType, owner: Object, action: Action) -> tuple[bool, float | None]:
+    async def _act(
+        self, type_: ResourceType, owner: Object, action: Action, ports: Mapping[str, Any]
+    ) -> tuple[bool, float | None]:
         if isinstance(action, Apply):
             return await self._apply(type_, owner, action)
         if isinstance(action, Create):
@@ -140,7 +141,7 @@ class Executor:
             return await self._delete(action), None
         if isinstance(action, WriteStatus):
             return await self._write_other_status(action), None
-        return await self._call(action), None
+        return await self._call(action, ports), None
 
     async def _apply(self, type_: ResourceType, owner: Object, action: Apply) -> tuple[bool, float | None]:
         child = self._catalogue.type_of(action.manifest)
@@ -198,8 +199,8 @@ class Executor:
             raise NotFound(404, "NotFound", f"{action.key} is gone; its status cannot be written.")
         return await self.write_status(action.key.type, live, action.status) is not None
 
-    async def _call(self, action: Call) -> bool:
-        await getattr(self._ports[action.port], action.method)(**action.arguments)
+    async def _call(self, action: Call, ports: Mapping[str, Any]) -> bool:
+        await getattr(ports[action.port], action.method)(**action.arguments)
         logger.info("called %s.%s", action.port, action.method)
         return True
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from slipway.runtime import errors
 from slipway.runtime.conditions import Conditions, Note, find
-from slipway.runtime.controller import Controller, Io, Plan, ready_condition
+from slipway.runtime.controller import Controller, Io, Plan, ports_of, ready_condition
 from slipway.runtime.execute import Executor
 from slipway.runtime.logging import about
 from slipway.runtime.metrics import Metrics
@@ -129,7 +129,7 @@ class Reconciler:
                 if snapshot is None:
                     return Done(), "Nothing"
                 plan = controller.plan(snapshot, self._io.clock())
-                requeue = await self._executor.execute(key.type, obj, plan)
+                requeue = await self._executor.execute(key.type, obj, plan, ports_of(controller))
             return Done(requeue), "Done" if requeue is None else "Requeued"
         except Exception as error:
             verdict = judge(error, self._failures(name, key))

@@ -1,0 +1,164 @@
+"""The operator process: health endpoints at once, then stand by for the Lease, then lead until SIGTERM or its loss."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from slipway.runtime import settings as settings_module
+from slipway.runtime.client import Client
+from slipway.runtime.connection import Connection
+from slipway.runtime.controller import Controller
+from slipway.runtime.engine import Engine
+from slipway.runtime.errors import UserError
+from slipway.runtime.health import Health, HealthServer, Watchdog
+from slipway.runtime.lease import Lease, Timing
+from slipway.runtime.logging import Format, configure
+from slipway.runtime.metrics import Metrics
+from slipway.runtime.resources import LEASE
+from slipway.runtime.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+RESTART_PAUSE = 1.0
+
+Build = Callable[[Settings], Sequence[Controller[Any]]]
+"""Makes the controllers, wired with their adapters."""
+
+
+class Operator:
+    """One operator process; tests run several in one.
+
+    :param build: called once, before anything is started
+    """
+
+    def __init__(self, settings: Settings, build: Build, metrics: Metrics | None = None) -> None:
+        self.settings = settings
+        self.metrics = metrics or Metrics()
+        self.controllers = build(settings)
+        self._stop = asyncio.Event()
+        self._watchdog = Watchdog(self.metrics)
+        self.engine: Engine | None = None
+        self.lease: Lease | None = None
+        self.server = HealthServer(self.health, self.metrics)
+
+    def stop(self) -> None:
+        """End in order: no new reconciles, a short wait for those in flight, the Lease given up."""
+        self._stop.set()
+
+    def health(self) -> Health:
+        """A snapshot for the health endpoints."""
+        leading = self.lease is not None and self.lease.valid()
+        lag = self._watchdog.lag
+        if self.engine is None:
+            return Health(
+                leader=leading, connected=self.lease is not None and bool(self.lease.holder()), loop_lag_seconds=lag
+            )
+        queue = self.engine.queue
+        longest = queue.longest_run()
+        return Health(
+            leader=leading,
+            connected=True,
+            synced=self.engine.stores.synced,
+            queue_depth=queue.depth(),
+            queue_running=queue.running(),
+            queue_lag_seconds=queue.lag(),
+            longest_run_seconds=longest[1] if longest else 0.0,
+            longest_run_key=str(longest[0][1]) if longest else "",
+            loop_lag_seconds=lag,
+        )
+
+    async def run(self) -> None:
+        """Run until `stop`.
+
+        :raises UserError: no cluster to log in to
+        :raises OSError: a port is taken
+        """
+        settings = self.settings
+        connection = Connection.detect(settings.kubeconfig, settings.context)
+        client = Client(await connection.api(), self.metrics)
+        key = LEASE.key(settings.lease_name, settings.namespace)
+        timing = Timing(settings.lease_seconds, settings.lease_renew_seconds, settings.lease_retry_seconds)
+        self.lease = Lease(client, key, settings.own_identity(), timing)
+        watchdog = asyncio.create_task(self._watchdog.run())
+        try:
+            await self.server.start(settings.bind, settings.port, settings.metrics_port)
+            while not self._stop.is_set():
+                if await self._unless_stopped(self.lease.acquire()):
+                    await self._lead(self.lease, client, connection)
+        finally:
+            watchdog.cancel()
+            await self.server.close()
+            await client.close()
+
+    async def _lead(self, lease: Lease, client: Client, connection: Connection) -> None:
+        """One term: from the Lease won until it is lost, given up, or the engine failed."""
+        settings = self.settings
+        self.metrics.leader.set(1)
+        self.engine = Engine(
+            self.controllers,
+            client.fenced(lease),
+            connection,
+            self.metrics,
+            workers=settings.workers,
+            resync=settings.resync_seconds,
+        )
+        keep = asyncio.create_task(lease.keep(), name="lease")
+        run = asyncio.create_task(self.engine.run(), name="engine")
+        stop = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            await asyncio.wait((keep, run, stop), return_when=asyncio.FIRST_COMPLETED)
+            if run.done() and not stop.done():
+                logger.error("the engine ended and is started anew: %s", run.exception() or "kopf stopped")
+            await self.engine.stop(0.0 if keep.done() else settings.drain_seconds)
+        finally:
+            for task in (run, keep, stop):
+                task.cancel()
+            await asyncio.gather(run, keep, stop, return_exceptions=True)
+            await lease.release()
+            self.metrics.leader.set(0)
+            self.engine = None
+        if not self._stop.is_set():
+            await self._unless_stopped(asyncio.sleep(RESTART_PAUSE))
+
+    async def _unless_stopped(self, coroutine: Coroutine[Any, Any, Any]) -> bool:
+        """Await it unless the operator is stopped first; whether it ended. Its errors are raised."""
+        task, stop = asyncio.create_task(coroutine), asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                task.result()
+            return task.done()
+        finally:
+            for each in (task, stop):
+                each.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(task, stop, return_exceptions=True)
+
+
+async def _serve(settings: Settings, build: Build) -> None:
+    operator = Operator(settings, build)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, operator.stop)
+    await operator.run()
+
+
+def main(build: Build, arguments: Sequence[str] | None = None) -> None:
+    """Run the operator with the settings of the command line; exits with 2 and a sentence when they cannot be."""
+    try:
+        settings = settings_module.parse(arguments)
+        form: Format = "json" if settings.log_format == "json" else "logfmt"
+        configure(form, settings.log_level)
+        asyncio.run(_serve(settings, build))
+    except UserError as error:
+        print(f"slipway-operator: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"slipway-operator: cannot listen: {error}", file=sys.stderr)
+        sys.exit(2)
