@@ -101,6 +101,11 @@ class Reason(StrEnum):
         "There is no object below the source's prefix.",
         "Put data there, or correct `source.s3.prefix`.",
     )
+    SourceChanged = (
+        "SourceChanged",
+        "An object of the source was replaced or deleted while it was read.",
+        "Nothing: the next look at the source starts over. Write an object once, under a new name.",
+    )
     Ingesting = ("Ingesting", "A Job reads, checks and splits the data.", "Wait.")
     QualityRulesBroken = (
         "QualityRulesBroken",

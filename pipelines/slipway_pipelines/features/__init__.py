@@ -1,0 +1,1 @@
+"""Feature values, the Feast objects that describe them, and point-in-time joins."""
