@@ -1,0 +1,1 @@
+"""The training pipeline: versions → features → baselines → training → evaluation → gates → registration."""
