@@ -90,7 +90,10 @@ class OptimizedMetric(ApiModel):
 
     name: QualityMetric = Field(description="The metric.")
     minimum_improvement: DecimalString = Field(
-        "0", description="By how much a version must beat the best baseline, and the version that serves."
+        "0", description="By how much a version must beat the best simple baseline on the same test split."
+    )
+    allowed_regression: DecimalString = Field(
+        "0.005", description="By how much it may be worse than the version that serves, scored on the same test split."
     )
 
 
@@ -108,7 +111,10 @@ class WeightedSum(ApiModel):
         min_length=1, max_length=16, description="The terms.", json_schema_extra=map_list("metric")
     )
     minimum_improvement: DecimalString = Field(
-        "0", description="By how much a version must beat the best baseline, and the version that serves."
+        "0", description="By how much a version must beat the best simple baseline on the same test split."
+    )
+    allowed_regression: DecimalString = Field(
+        "0.005", description="By how much it may be worse than the version that serves, scored on the same test split."
     )
 
 
