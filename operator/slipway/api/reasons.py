@@ -54,12 +54,42 @@ class Reason(StrEnum):
         "A store or engine of the Platform does not answer.",
         "Nothing here; `kubectl describe platform default` says what does not answer. Work goes on by itself.",
     )
+    PlatformMissing = (
+        "PlatformMissing",
+        "There is no Platform `default`, so nothing can be stored or run.",
+        "Ask the cluster's administrators to create it; work begins by itself then.",
+    )
+    ProjectMissing = (
+        "ProjectMissing",
+        "The ModelProject that the object belongs to does not exist (any more).",
+        "Create the ModelProject that the message names, or correct `projectRef`.",
+    )
+    SecretMissing = (
+        "SecretMissing",
+        "A Secret that the Platform names does not exist or lacks a key.",
+        "Ask the cluster's administrators to correct the Secret that the message names.",
+    )
     Progressing = ("Progressing", "Work goes on.", "Wait; the message says what for.")
     Paused = ("Paused", "The spec or an annotation says to wait.", "Do what the message says when it should go on.")
     JobFailed = (
         "JobFailed",
         "A Job failed as often as it may, for no fault of the spec.",
         "`kubectl logs job/NAME` with the name in the message shows why; a change of the spec starts it again.",
+    )
+    OutOfMemory = (
+        "OutOfMemory",
+        "A container used more memory than its limit.",
+        "Raise `resources.limits.memory`, or make the work smaller.",
+    )
+    ImageUnavailable = (
+        "ImageUnavailable",
+        "A container image cannot be pulled.",
+        "Correct the image's name, push it, or give the nodes access to its registry.",
+    )
+    DataLeft = (
+        "DataLeft",
+        "An object was deleted, and something of it in a store could not be.",
+        "Delete by hand what the message names.",
     )
     Deleting = ("Deleting", "The object is being deleted.", "Wait; the message says what still has to go.")
     InternalError = (
@@ -89,6 +119,12 @@ class Reason(StrEnum):
         "The project has no `training`, so no versions are made.",
         "Set `spec.training` when the data is there.",
     )
+    DeferralsDue = (
+        "DeferralsDue",
+        "The day has come until which a requirement was deferred; it counts from now on.",
+        "Meet the requirement and remove `deferred`, or defer it anew with a reason.",
+    )
+    NoDebt = ("NoDebt", "No deferred requirement is overdue.", "Nothing.")
     QuotaUnbounded = (
         "QuotaUnbounded",
         "A run does not say how much of its pool's resource it needs, so the pool's quota cannot be kept.",
@@ -96,6 +132,13 @@ class Reason(StrEnum):
     )
 
     # ---- Dataset, DatasetVersion -------------------------------------------------------------------------------------
+    SourceTooLarge = (
+        "SourceTooLarge",
+        "There are more objects below the source's prefix than one version may have.",
+        "Put the data into fewer, larger objects, or narrow `source.s3.prefix`.",
+    )
+    Current = ("Current", "The Dataset's current version.", "Nothing.")
+    Superseded = ("Superseded", "Another version of the Dataset is current.", "Nothing.")
     SourceEmpty = (
         "SourceEmpty",
         "There is no object below the source's prefix.",
@@ -139,6 +182,11 @@ class Reason(StrEnum):
         "The pool has no room, or the project has used up its quota of it.",
         "Wait for other runs, or ask for a larger quota.",
     )
+    EngineNotAvailable = (
+        "EngineNotAvailable",
+        "The Platform names a pipeline engine that this version of Slipway cannot drive.",
+        "Ask the cluster's administrators to set `spec.pipelines.engine: Local` in the Platform.",
+    )
     Running = ("Running", "The pipeline runs.", "Wait; `status.stage` and `status.progressPercent` say how far it is.")
     Succeeded = ("Succeeded", "The run made a ModelVersion.", "Nothing.")
     TrainingCodeFailed = (
@@ -161,6 +209,8 @@ class Reason(StrEnum):
         "The run took longer than `deadline`.",
         "Raise `deadline`, give it more resources, or make it smaller.",
     )
+    Serving = ("Serving", "A ModelRollout has servers of the version.", "Nothing.")
+    NotServing = ("NotServing", "No ModelRollout has servers of the version.", "Nothing.")
     GatesFailed = (
         "GatesFailed",
         "The version does not meet a requirement or fails a test; it is kept and never rolled out.",

@@ -1,0 +1,266 @@
+"""Jobs: their names, their manifests, and what a Job and its pods say about how it goes.
+
+A piece of work is a request, written to the artifact store, and a Job that answers it there. The Job's name holds a
+hash of the owner's uid and of the request, so the same work never runs twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from slipway.adapters import labels
+from slipway.adapters.artifacts import Location
+from slipway.adapters.quantities import quantity
+from slipway.api.computepool import ComputePool
+from slipway.api.meta import Resources
+from slipway.contracts.digests import canonical_json, digest_bytes, digest_json, short
+from slipway.contracts.jobs import Request
+
+Command = Literal["ingest", "features", "features-teardown", "train", "judge", "delete-data"]
+
+USER_CODE_RAISED = 3
+"""Exit code by which a Job says that the team's code raised: trying again is useless."""
+BACKOFF_LIMIT = 3
+KEEP_FINISHED_SECONDS = 24 * 3600
+"""How long a finished Job stays for its logs; its result is kept in the artifact store."""
+DEFAULT_DEADLINE_SECONDS = 2 * 3600
+UID = 65532
+"""User and group of a Job's pod; nobody in particular."""
+CONTAINER = "job"
+
+_NAME_LIMIT = 63  # pods carry the Job's name as a label
+_OWN_RESOURCES = Resources(requests={"cpu": "100m", "memory": "256Mi"}, limits={"memory": "2Gi"})
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The object that a Job works for."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    project: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """One request and the Job that answers it."""
+
+    owner: Owner
+    command: Command
+    stage: str
+    name: str
+    """Name of the Job."""
+    prefix: str
+    """Folder of the Job: `request.json`, `progress.json` and `result.json` are in it."""
+    request: bytes
+    digest: str
+
+    @property
+    def request_key(self) -> str:
+        """Where the request is written."""
+        return f"{self.prefix}request.json"
+
+    @property
+    def result_key(self) -> str:
+        """Where the result will be."""
+        return f"{self.prefix}result.json"
+
+    @property
+    def progress_key(self) -> str:
+        """Where progress is."""
+        return f"{self.prefix}progress.json"
+
+
+@dataclass(frozen=True)
+class PodSettings:
+    """How a Job's pod runs."""
+
+    image: str
+    location: Location
+    pull_policy: str = "IfNotPresent"
+    user_code: bool = False
+    """The team's own code: it gets the store's credentials for user code."""
+    feast: bool = False
+    """Whether it speaks to Feast's database."""
+    pool: ComputePool | None = None
+    resources: Resources | None = None
+    deadline_seconds: int = DEFAULT_DEADLINE_SECONDS
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def job_name(owner: Owner, stage: str, identity: str) -> str:
+    """`NAME-STAGE-HASH10`, the name cut where it is too long; `identity` says what the work is."""
+    tail = f"-{stage}-{short(digest_json([owner.uid, stage, identity]))}"
+    return owner.name[: _NAME_LIMIT - len(tail)].rstrip("-.").replace(".", "-") + tail
+
+
+def folder(namespace: str, job: str) -> str:
+    """Folder of a Job in the artifact store."""
+    return f"jobs/{namespace}/{job}/"
+
+
+def prepare(owner: Owner, command: Command, request: Request, *, stage: str = "", salt: str = "") -> Work:
+    """The work that a request describes; its `prefix` is filled in here.
+
+    :param salt: makes the same request a new piece of work, such as the time of a scheduled repetition
+    """
+    stage = stage or command
+    name = job_name(owner, stage, digest_json([request.model_copy(update={"prefix": ""}).wire(), salt]))
+    prefix = folder(owner.namespace, name)
+    data = canonical_json(request.model_copy(update={"prefix": prefix}).wire())
+    return Work(owner, command, stage, name, prefix, data, digest_bytes(data))
+
+
+def manifest(work: Work, pod: PodSettings) -> dict[str, Any]:
+    """The Job. It carries no owner reference: the runtime adds it."""
+    project = work.owner.project
+    marks = {
+        **labels.of(project, stage=work.stage),
+        labels.owner_label(work.owner.kind): labels.label_value(work.owner.name),
+        "app.kubernetes.io/managed-by": "slipway",
+        **pod.labels,
+    }
+    notes = {labels.REQUEST_DIGEST: work.digest}
+    if pod.pool is not None:
+        marks[labels.POOL] = labels.label_value(pod.pool.metadata.name)
+        notes[labels.POOL_RESOURCE] = pod.pool.spec.resource
+        notes[labels.POOL_UNITS] = str(pool_units(pod.resources, pod.pool.spec.resource))
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": work.name,
+            "namespace": work.owner.namespace,
+            "labels": marks,
+            "annotations": notes,
+        },
+        "spec": {
+            "backoffLimit": BACKOFF_LIMIT,
+            "activeDeadlineSeconds": max(1, pod.deadline_seconds),
+            "ttlSecondsAfterFinished": KEEP_FINISHED_SECONDS,
+            "podFailurePolicy": {
+                "rules": [
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [USER_CODE_RAISED]},
+                    },
+                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                ]
+            },
+            "template": {"metadata": {"labels": marks}, "spec": _pod_spec(work, pod)},
+        },
+    }
+
+
+def _pod_spec(work: Work, pod: PodSettings) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "serviceAccountName": f"{work.owner.project}-slipway-job",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": UID,
+            "runAsGroup": UID,
+            "fsGroup": UID,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": CONTAINER,
+                "image": pod.image,
+                "imagePullPolicy": pod.pull_policy,
+                "command": ["slipway-job"],
+                "args": [
+                    work.command,
+                    "--request",
+                    work.request_key,
+                    "--digest",
+                    work.digest,
+                    "--prefix",
+                    work.prefix,
+                ],
+                "env": _environment(work.owner.project, pod),
+                "resources": container_resources(pod.resources or _OWN_RESOURCES, pod.pool),
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+            }
+        ],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+    }
+    if pod.pool is not None:
+        if pod.pool.spec.node_selector:
+            spec["nodeSelector"] = dict(pod.pool.spec.node_selector)
+        if pod.pool.spec.tolerations:
+            spec["tolerations"] = [each.wire() for each in pod.pool.spec.tolerations]
+    return spec
+
+
+def _environment(project: str, pod: PodSettings) -> list[dict[str, Any]]:
+    store = s3_secret(project, user_code=pod.user_code)
+    plain = {
+        "HOME": "/tmp",
+        "SLIPWAY_S3_ENDPOINT": pod.location.endpoint,
+        "SLIPWAY_S3_BUCKET": pod.location.bucket,
+        "SLIPWAY_S3_REGION": pod.location.region,
+    }
+    found: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in plain.items()]
+    found += [_from_secret("SLIPWAY_S3_ACCESS_KEY", store, "accessKey")]
+    found += [_from_secret("SLIPWAY_S3_SECRET_KEY", store, "secretKey")]
+    if pod.feast:
+        secret = feast_secret(project)
+        found += [
+            _from_secret(f"SLIPWAY_FEAST_{key.upper()}", secret, key)
+            for key in ("host", "port", "database", "username", "password")
+        ]
+    return found
+
+
+def _from_secret(variable: str, secret: str, key: str) -> dict[str, Any]:
+    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+
+
+def s3_secret(project: str, *, user_code: bool = False) -> str:
+    """Name of a project's copy of the store's credentials."""
+    return f"{project}-slipway-s3-train" if user_code else f"{project}-slipway-s3"
+
+
+def feast_secret(project: str) -> str:
+    """Name of a project's copy of the credentials of Feast's database."""
+    return f"{project}-slipway-feast"
+
+
+# ---- pools -----------------------------------------------------------------------------------------------------------
+def is_extended(resource: str) -> bool:
+    """Whether a resource is one that a device plugin offers, such as `nvidia.com/gpu`: whole units, request = limit."""
+    return "/" in resource
+
+
+def pool_units(resources: Resources | None, resource: str) -> int:
+    """Units of a pool's resource that a container holds, rounded up.
+
+    What it requests, else its limit; an extended resource that is not named counts as 1, any other one as 0.
+    """
+    for amounts in (resources.requests, resources.limits) if resources else ():
+        if amounts and resource in amounts:
+            return math.ceil(quantity(amounts[resource]))
+    return 1 if is_extended(resource) else 0
+
+
+def container_resources(resources: Resources, pool: ComputePool | None) -> dict[str, Any]:
+    """Resources of a container, with one unit of the pool's extended resource where the spec names none."""
+    found: dict[str, Any] = {name: dict(value) for name, value in resources.wire().items() if value}
+    if pool is not None and is_extended(resource := pool.spec.resource):
+        units = str(pool_units(resources, resource))
+        for side in ("requests", "limits"):
+            found[side] = {**found.get(side, {}), resource: units}
+    return found
