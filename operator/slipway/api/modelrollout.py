@@ -176,6 +176,10 @@ class ModelRolloutSpec(ApiModel):
             "[self.steps.filter(s, has(s.setWeight)).size() - 1].setWeight == 100",
             "the last setWeight must be 100: add a step that gives the new version all requests",
         ),
+        rule(
+            "self.steps.filter(s, has(s.setWeight)).map(s, s.setWeight).isSorted()",
+            "weights must not fall from step to step: order the setWeight steps by weight",
+        ),
     )
 
     project_ref: LocalRef = Field(description="ModelProject whose versions are served.")
@@ -207,12 +211,17 @@ class ServedVersion(ApiModel):
     name: ObjectName = Field(description="ModelVersion.")
     digest: Annotated[str, Field(max_length=71)] = Field(description="Digest of its model.")
     service: ObjectName = Field(description="InferenceService.")
-    role: Literal["Stable", "Candidate", "Previous"] = Field(description="Part that it plays.")
+    role: Literal["Stable", "Candidate", "Previous", "Retiring"] = Field(
+        description="Part that it plays. Previous: kept warm after a promotion. Retiring: its servers are about to go."
+    )
     ready: bool = Field(description="Whether its servers are ready.")
     desired_weight: Percent = Field(description="Percent of requests that it should get.")
     accepted_weight: Percent | None = Field(None, description="Percent that the gateway has accepted.")
     observed_percent: DecimalString | None = Field(None, description="Percent that it really got in the last window.")
     keep_until: Annotated[str, Field(max_length=40)] | None = Field(None, description="When a previous version goes.")
+    drained_at: Annotated[str, Field(max_length=40)] | None = Field(
+        None, description="When the gateway had no reference to a retiring version any more, but for its pin route."
+    )
 
 
 class StepStatus(ApiModel):
@@ -244,11 +253,20 @@ class Rejection(ApiModel):
 
 
 class HistoryEntry(ApiModel):
-    """A change of the stable version."""
+    """What became of a candidate."""
 
     name: ObjectName = Field(description="ModelVersion.")
     outcome: Literal["Promoted", "RolledBack"] = Field(description="What became of it.")
     at: Annotated[str, Field(max_length=40)] = Field(description="When.")
+
+
+class HandledAnnotations(ApiModel):
+    """Annotations that were seen: each value acts once."""
+
+    promote: Annotated[str, Field(max_length=512)] | None = Field(
+        None, description="Last value of `slipway.dev/promote`."
+    )
+    retry: Annotated[str, Field(max_length=512)] | None = Field(None, description="Last value of `slipway.dev/retry`.")
 
 
 class ModelRolloutStatus(Status):
@@ -262,12 +280,21 @@ class ModelRolloutStatus(Status):
     stable: ObjectName | None = Field(None, description="Version that users can rely on.")
     candidate: ObjectName | None = Field(None, description="Version that is being rolled out.")
     weight: Percent | None = Field(None, description="Percent of requests that the candidate should get.")
+    candidate_since: Annotated[str, Field(max_length=40)] | None = Field(
+        None, description="When the candidate last began to start; `progressDeadline` counts from here."
+    )
+    attempts: int | None = Field(
+        None, ge=0, le=1000, description="How often the candidate's servers failed after they had been ready."
+    )
     step: StepStatus | None = Field(None, description="The step that runs.")
     versions: list[ServedVersion] | None = Field(
         None, max_length=8, description="Versions with servers.", json_schema_extra=map_list("name")
     )
     checks: list[CheckStatus] | None = Field(
         None, max_length=16, description="Last verdicts.", json_schema_extra=map_list("name")
+    )
+    measured_at: Annotated[str, Field(max_length=40)] | None = Field(
+        None, description="When numbers were last written: a new verdict at once, numbers alone every ten seconds."
     )
     rejected: list[Rejection] | None = Field(
         None,
@@ -278,6 +305,7 @@ class ModelRolloutStatus(Status):
     history: list[HistoryEntry] | None = Field(
         None, max_length=20, description="Newest first.", json_schema_extra=ATOMIC_LIST
     )
+    handled: HandledAnnotations | None = Field(None, description="Annotations that have acted.")
 
 
 class ModelRollout(Resource):

@@ -102,6 +102,7 @@ class ModelVersionSpec(ApiModel):
                 "digests",
                 "artifact",
                 "manifest",
+                "manifestDigest",
                 "inputs",
                 "metrics",
                 "score",
@@ -119,6 +120,9 @@ class ModelVersionSpec(ApiModel):
     digests: Digests = Field(description="What it was made from.")
     artifact: Uri = Field(description="Folder of the model in the artifact store.")
     manifest: Uri = Field(description="Manifest with the digest of every file.")
+    manifest_digest: Digest = Field(
+        description="Digest of the manifest's bytes; a server refuses a model whose manifest has another."
+    )
     inputs: list[InputField] = Field(
         min_length=1, max_length=300, description="Inputs in the model's order.", json_schema_extra=map_list("name")
     )

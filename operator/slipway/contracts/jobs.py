@@ -290,6 +290,8 @@ class RegisterResult(Contract):
     artifact: str | None = None
     """Key of the model's folder, without a trailing slash."""
     manifest: str | None = None
+    manifest_digest: str | None = None
+    """Digest of the bytes of `manifest.json`."""
     evaluation: str | None = None
     inputs: list[InputField] = Field(default_factory=list)
     feature_service: FeatureServiceRecord | None = None
