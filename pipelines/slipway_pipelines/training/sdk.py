@@ -31,7 +31,7 @@ class Estimator(Protocol):
     """A fitted classifier, such as a scikit-learn Pipeline."""
 
     def predict_proba(self, features: pd.DataFrame, /) -> Any:
-        """Probabilities of shape (rows, 2), false before true, for a frame with the columns of `TrainingData.inputs`."""
+        """Probabilities of shape (rows, 2), false before true, for a frame with the columns of `inputs`."""
 
 
 @dataclass(frozen=True)
