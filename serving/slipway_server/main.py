@@ -1,0 +1,45 @@
+"""Start of the model server: verify, load, then serve."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import NoReturn
+
+from slipway.contracts.digests import short
+from slipway_server import logs
+from slipway_server.artifact import MODEL, verified_manifest
+from slipway_server.errors import StartError
+from slipway_server.settings import read_settings
+
+log = logging.getLogger("slipway.server")
+
+
+def main() -> None:
+    """Entry point of `slipway-model-server`. Exits 1 with one sentence on stderr when it cannot serve."""
+    logs.configure()
+    try:
+        _serve()
+    except StartError as error:
+        _exit(error)
+
+
+def _serve() -> None:
+    settings = read_settings(sys.argv[1:])
+    manifest = verified_manifest(settings.model_dir, settings.manifest_digest)
+    # Imported after the check: a wrong model is refused at once, and the SDK takes seconds to import.
+    from slipway_server.model import Classifier, SlipwayModel
+    from slipway_server.server import SlipwayModelServer
+
+    classifier = Classifier(settings.model_dir / MODEL, manifest.inputs)
+    classifier.warm_up()
+    version = settings.model_version or f"{manifest.project}-{short(manifest.model_digest)}"
+    model = SlipwayModel(
+        settings.model_name, version, manifest, classifier, None, fail_on_missing=settings.fail_on_missing
+    )
+    SlipwayModelServer(settings, model).run()
+
+
+def _exit(error: StartError) -> NoReturn:
+    print(error, file=sys.stderr, flush=True)
+    raise SystemExit(1)

@@ -1,0 +1,23 @@
+"""Prometheus metrics of the server, served at /metrics beside the KServe SDK's own."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+REQUESTS = Histogram(
+    "slipway_request_seconds", "Prediction requests, from first byte to last, by status.", ["status"], buckets=_SECONDS
+)
+MODEL = Histogram("slipway_model_seconds", "Calls of the model.", buckets=_SECONDS)
+FEATURES = Histogram("slipway_feature_lookup_seconds", "Reads of the online feature store.", buckets=_SECONDS)
+LOOKUPS = Counter(
+    "slipway_feature_lookups_total",
+    "Feature values by where they came from: the store (hit), the request, or the default because the store had none"
+    " (default), was late (timeout) or failed (error).",
+    ["result"],
+)
+BREAKER_OPEN = Gauge("slipway_feature_store_open", "1 while the online store is left alone after failures.")
+
+for _result in ("hit", "request", "default", "timeout", "error"):
+    LOOKUPS.labels(_result)

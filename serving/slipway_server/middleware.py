@@ -1,0 +1,81 @@
+"""Around every request: its id, the version's name, one log line and one record, and a drain's `Connection: close`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from slipway_server import metrics
+from slipway_server.drain import Drain
+from slipway_server.requestlog import RequestLog, RequestRecord, begin, request_id
+
+log = logging.getLogger("slipway.access")
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Tracing:
+    """ASGI middleware; see the module. An exception that nobody handled is answered here, without its traceback."""
+
+    def __init__(self, app: App, *, version: str, requests: RequestLog, drain: Drain) -> None:
+        self._app = app
+        self._version = version
+        self._requests = requests
+        self._drain = drain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI scope."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        record = RequestRecord(id=request_id(_header(scope, b"x-request-id")), version=self._version)
+        begin(record)
+        started = time.perf_counter()
+        prediction = scope["method"] == "POST" and scope["path"].endswith((":predict", "/infer"))
+        with self._drain.request(counts=prediction):
+            await self._run(record, scope, receive, self._sender(record, send))
+        if prediction:
+            record.milliseconds = (time.perf_counter() - started) * 1000
+            metrics.REQUESTS.labels(str(record.status)).observe(record.milliseconds / 1000)
+            self._requests.add(record)
+            log.info("prediction", extra={"fields": record.wire()})
+
+    async def _run(self, record: RequestRecord, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except Exception:
+            log.exception("A request failed", extra={"fields": {"id": record.id}})
+            if record.status:
+                raise
+            record.error = f"The server failed on this request: its log says why under request id {record.id}."
+            body = json.dumps({"error": record.error}).encode()
+            headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+            await send({"type": "http.response.start", "status": 500, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+    def _sender(self, record: RequestRecord, send: Send) -> Send:
+        async def wrapped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *self._headers(record)]
+            await send(message)
+
+        return wrapped
+
+    def _headers(self, record: RequestRecord) -> list[tuple[bytes, bytes]]:
+        headers = [(b"x-slipway-version", self._version.encode()), (b"x-request-id", record.id.encode())]
+        return [*headers, (b"connection", b"close")] if self._drain.started else headers
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value).decode("latin-1")
+    return None

@@ -1,0 +1,104 @@
+"""Settings of the server: flags as KServe passes them, and `SLIPWAY_*` from the environment."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipway_server.errors import StartError
+
+
+@dataclass(frozen=True)
+class FeastConnection:
+    """The PostgreSQL database that has Feast's registry and online values."""
+
+    host: str
+    port: int
+    database: str
+    username: str
+    password: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides how one server behaves. Times are seconds."""
+
+    model_dir: Path
+    model_name: str
+    http_port: int
+    manifest_digest: str | None
+    model_version: str | None
+    feast: FeastConnection | None
+    features_timeout: float
+    fail_on_missing: bool
+    registry_refresh: float
+    requests_kept: int
+    drain_minimum: float
+    drain_quiet: float
+    drain_maximum: float
+
+
+def read_settings(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from flags and environment. StartError names the variable, its value and what it should be."""
+    flags = _parser().parse_known_args(argv)[0]
+    return Settings(
+        model_dir=Path(flags.model_dir),
+        model_name=flags.model_name,
+        http_port=flags.http_port,
+        manifest_digest=environ.get("SLIPWAY_MANIFEST_DIGEST") or None,
+        model_version=environ.get("SLIPWAY_MODEL_VERSION") or None,
+        feast=_feast(environ),
+        features_timeout=_number(environ, "SLIPWAY_FEATURES_TIMEOUT_MS", "50", least=1) / 1000,
+        fail_on_missing=_choice(environ, "SLIPWAY_FEATURES_ON_MISSING", ("UseDefaults", "Fail")) == "Fail",
+        registry_refresh=_number(environ, "SLIPWAY_FEATURES_REFRESH_SECONDS", "60", least=1),
+        requests_kept=int(_number(environ, "SLIPWAY_REQUESTS_KEPT", "10000", least=1)),
+        drain_minimum=_number(environ, "SLIPWAY_DRAIN_SECONDS", "5", least=0),
+        drain_quiet=_number(environ, "SLIPWAY_DRAIN_QUIET_SECONDS", "1", least=0),
+        drain_maximum=_number(environ, "SLIPWAY_DRAIN_MAX_SECONDS", "25", least=0),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Flags that are needed before the KServe SDK is imported; the SDK reads its own from the same command line."""
+    parser = argparse.ArgumentParser(prog="slipway-model-server", allow_abbrev=False)
+    parser.add_argument("--model_dir", default="/mnt/models", help="Folder with manifest.json and model.joblib.")
+    parser.add_argument("--model_name", default="model", help="Name in the URL: /v1/models/NAME:predict.")
+    parser.add_argument("--http_port", type=int, default=8080, help="Port of the REST protocols.")
+    return parser
+
+
+def _feast(environ: Mapping[str, str]) -> FeastConnection | None:
+    host = environ.get("SLIPWAY_FEAST_HOST")
+    if not host:
+        return None
+    missing = [f"SLIPWAY_FEAST_{part}" for part in ("DATABASE", "USERNAME") if not environ.get(f"SLIPWAY_FEAST_{part}")]
+    if missing:
+        raise StartError(f"SLIPWAY_FEAST_HOST is set and {' and '.join(missing)} is not: set the whole connection.")
+    return FeastConnection(
+        host=host,
+        port=int(_number(environ, "SLIPWAY_FEAST_PORT", "5432", least=1)),
+        database=environ["SLIPWAY_FEAST_DATABASE"],
+        username=environ["SLIPWAY_FEAST_USERNAME"],
+        password=environ.get("SLIPWAY_FEAST_PASSWORD", ""),
+    )
+
+
+def _number(environ: Mapping[str, str], name: str, default: str, *, least: float) -> float:
+    text = environ.get(name) or default
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not least <= value < 1e9:
+        raise StartError(f"{name} is {text!r}: set a number of at least {least:g}.")
+    return value
+
+
+def _choice(environ: Mapping[str, str], name: str, values: tuple[str, ...]) -> str:
+    text = environ.get(name) or values[0]
+    if text not in values:
+        raise StartError(f"{name} is {text!r}: set one of {', '.join(values)}.")
+    return text
