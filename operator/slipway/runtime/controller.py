@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from slipway.runtime.client import Client
 from slipway.runtime.conditions import Note
-from slipway.runtime.resources import GROUP, Key, Object, Objects, ResourceType, owner_label
+from slipway.runtime.resources import Key, Object, Objects, ResourceType, owner_label
 from slipway.runtime.stores import Stores
 
 S = TypeVar("S")
@@ -147,7 +147,7 @@ def owned(child: ResourceType, owner: ResourceType) -> Watch:
     def keys(obj: Object, _: Stores) -> Iterable[Key]:
         meta = obj["metadata"]
         for reference in meta.get("ownerReferences") or ():
-            if reference["kind"] == owner.kind and reference["apiVersion"].startswith(f"{GROUP}/"):
+            if reference["kind"] == owner.kind and reference["apiVersion"].split("/")[0] == owner.group:
                 yield owner.key(reference["name"], meta.get("namespace", "") if owner.namespaced else "")
 
     return Watch(child, keys)

@@ -45,6 +45,10 @@ class Sink(Protocol):
 _Deliver: TypeAlias = Callable[[Callable[[Sink], None]], None]
 
 
+_CLOSING = 0.25
+"""Seconds for kopf's TLS connections to say goodbye before their loop ends."""
+
+
 class _Forever(Iterable[float]):
     """Backoff of kopf's requests: a watch never gives up, whatever the API server answers."""
 
@@ -162,3 +166,4 @@ class Watcher:
             clusterwide=True,
             stop_flag=self._stop,
         )
+        await asyncio.sleep(_CLOSING)
