@@ -189,6 +189,11 @@ class Reason(StrEnum):
     )
     Running = ("Running", "The pipeline runs.", "Wait; `status.stage` and `status.progressPercent` say how far it is.")
     Succeeded = ("Succeeded", "The run made a ModelVersion.", "Nothing.")
+    EntrypointNotFound = (
+        "EntrypointNotFound",
+        "The image of the training code does not have the function that `code.image.entrypoint` names.",
+        "Correct the entry point, or install the code in the image (or put it on its PYTHONPATH).",
+    )
     TrainingCodeFailed = (
         "TrainingCodeFailed",
         "The team's training code raised an error.",
