@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from slipway.api import reference
 from slipway.api.crd import crd
 from slipway.api.meta import GROUP
 from slipway.api.registry import KINDS, KindInfo
@@ -40,6 +41,9 @@ def generated() -> dict[Path, str]:
         name = f"{GROUP}_{kind.plural}.yaml"
         files[Path("crds") / name] = HEADER + crd_yaml(kind)
         files[Path("charts/slipway/templates/crds") / name] = chart_template(kind)
+        files[Path("docs/reference") / f"{kind.kind_name.lower()}.md"] = reference.kind_page(kind)
+    files[Path("docs/reference/README.md")] = reference.index_page()
+    files[Path("docs/reference/conditions.md")] = reference.conditions_page()
     return files
 
 

@@ -127,7 +127,9 @@ Quantity = Annotated[
 ]
 """A Kubernetes quantity, such as `500m`, `2Gi` or the plain number 1."""
 Percent = Annotated[int, Field(ge=0, le=100)]
-EntryPoint = Annotated[str, Field(max_length=256, pattern=r"^[A-Za-z_][\w]*(\.[A-Za-z_][\w]*)*:[A-Za-z_][\w]*$")]
+EntryPoint = Annotated[
+    str, Field(max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$")
+]
 """A Python function, as `package.module:function`."""
 Scalar = Annotated[
     str | bool | int | float,
