@@ -1,4 +1,4 @@
-"""`slipway-job COMMAND --request KEY --digest SHA256 [--prefix PREFIX]`: one step, asked and answered through the store.
+"""`slipway-job COMMAND --request KEY --digest SHA256 [--prefix PREFIX]`: one step, asked and answered through S3.
 
 This module stays light: a command's libraries are imported when it runs.
 """

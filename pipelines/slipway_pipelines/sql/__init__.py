@@ -1,0 +1,1 @@
+"""DuckDB, kept in a sandbox, and the expressions that people write for it."""
