@@ -49,8 +49,8 @@ class Cluster:
             api = config.new_client_from_config(config_file=str(kubeconfig) if kubeconfig else None, context=context)
         except ConfigException as error:
             raise WhyError(f"No cluster to ask: {error}. Set --kubeconfig or KUBECONFIG.") from None
-        self._core = client.CoreV1Api(api)
-        self._custom = client.CustomObjectsApi(api)
+        self._core: Any = client.CoreV1Api(api)
+        self._custom: Any = client.CustomObjectsApi(api)
 
     def servers(self, namespace: str | None) -> Iterator[tuple[str, str]]:
         """Namespace and name of each running model-server pod."""
