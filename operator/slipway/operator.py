@@ -9,3 +9,7 @@ from slipway.runtime.main import main as run
 def main() -> None:
     """Entry point of the operator's image."""
     run(all_controllers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Stores: order of arrival does not matter, memory stays small."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slipway.runtime.resources import CONFIG_MAP, JOB, Object
+from slipway.runtime.stores import Store, Stores, trim
+
+
+def obj(name: str = "a", uid: str = "u1", version: int = 1, **meta: Any) -> Object:
+    return {"metadata": {"name": name, "namespace": "n", "uid": uid, "resourceVersion": str(version), **meta}}
+
+
+KEY = CONFIG_MAP.key("a", "n")
+
+
+@given(order=st.permutations([1, 2, 3, 4, 5]))
+def test_the_newest_version_wins_in_whatever_order_they_arrive(order: list[int]) -> None:
+    store = Store(CONFIG_MAP)
+    for version in order:
+        store.put(obj(version=version))
+    assert store.get(KEY) == obj(version=5)
+
+
+def test_a_late_answer_does_not_bring_a_deleted_object_back() -> None:
+    store = Store(CONFIG_MAP)
+    store.put(obj(version=1))
+    store.remove(obj(version=7))
+    assert not store.put(obj(version=5))
+    assert store.get(KEY) is None
+
+
+def test_an_object_that_gets_its_label_back_returns() -> None:
+    store = Store(CONFIG_MAP)
+    store.put(obj(version=1))
+    store.remove(obj(version=3))
+    assert store.put(obj(version=4))
+
+
+def test_a_successor_of_the_same_name_survives_the_news_of_its_predecessors_end() -> None:
+    store = Store(CONFIG_MAP)
+    store.put(obj(uid="old", version=1))
+    store.put(obj(uid="new", version=9))
+    assert not store.remove(obj(uid="old", version=8))
+    assert not store.put(obj(uid="old", version=5))
+    assert store.get(KEY) == obj(uid="new", version=9)
+
+
+def test_indices_follow_changes_of_owner_and_label() -> None:
+    store = Store(CONFIG_MAP)
+    store.put(obj(version=1, ownerReferences=[{"uid": "x"}], labels={"team": "a"}))
+    store.put(obj("b", "u2", version=2, ownerReferences=[{"uid": "x"}], labels={"team": "b"}))
+    assert [each["metadata"]["name"] for each in store.owned_by("x")] == ["a", "b"]
+    store.put(obj(version=3, ownerReferences=[{"uid": "y"}], labels={"team": "b"}))
+    assert [each["metadata"]["name"] for each in store.owned_by("x")] == ["b"]
+    assert [each["metadata"]["name"] for each in store.list("n", {"team": "b"})] == ["a", "b"]
+    assert store.list("elsewhere") == []
+    store.remove(obj(version=4))
+    store.remove(obj("b", "u2", version=5))
+    assert (len(store), store.owned_by("x"), store.owned_by("y"), store.list()) == (0, [], [], [])
+
+
+def test_what_nobody_reads_is_not_kept() -> None:
+    heavy = obj(managedFields=[1], annotations={"kubectl.kubernetes.io/last-applied-configuration": "{}", "k": "v"})
+    assert trim(heavy)["metadata"]["annotations"] == {"k": "v"}
+    assert "managedFields" not in trim(heavy)["metadata"]
+    assert "managedFields" in heavy["metadata"]
+
+
+def test_an_unwatched_type_is_a_sentence() -> None:
+    with pytest.raises(KeyError, match=r"jobs\.batch is not watched"):
+        Stores([CONFIG_MAP]).list(JOB)
