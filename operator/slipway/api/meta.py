@@ -193,6 +193,11 @@ class NamespacedRef(ApiModel):
 class Toleration(ApiModel):
     """A toleration, as in a Pod."""
 
+    rules: ClassVar = (
+        rule("!has(self.value) || self.operator == 'Equal'", "value is only for operator Equal: remove it"),
+        rule("has(self.key) || self.operator == 'Exists'", "set key; only operator Exists goes without"),
+    )
+
     key: str | None = Field(None, max_length=316, description="Taint key that is tolerated; empty for all.")
     operator: Literal["Exists", "Equal"] = Field("Equal", description="How `value` is compared.")
     value: str | None = Field(None, max_length=63, description="Taint value; only with Equal.")

@@ -285,6 +285,13 @@ class ProjectTests(ApiModel):
 class ModelProjectSpec(ApiModel):
     """A machine-learning project."""
 
+    rules: ClassVar = (
+        rule(
+            "!has(self.training) || !(self.task.target in self.training.inputs)",
+            "task.target is what is predicted and not known then: remove it from training.inputs",
+        ),
+    )
+
     task: Task = Field(description="What is predicted.")
     priority: Priority | None = Field(None, description="Impact and feasibility.")
     requirements: Requirements = Field(description="What a good model is.")

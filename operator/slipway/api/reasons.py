@@ -138,7 +138,6 @@ class Reason(StrEnum):
         "Put the data into fewer, larger objects, or narrow `source.s3.prefix`.",
     )
     Current = ("Current", "The Dataset's current version.", "Nothing.")
-    Superseded = ("Superseded", "Another version of the Dataset is current.", "Nothing.")
     SourceEmpty = (
         "SourceEmpty",
         "There is no object below the source's prefix.",
@@ -215,7 +214,6 @@ class Reason(StrEnum):
         "Raise `deadline`, give it more resources, or make it smaller.",
     )
     Serving = ("Serving", "A ModelRollout has servers of the version.", "Nothing.")
-    NotServing = ("NotServing", "No ModelRollout has servers of the version.", "Nothing.")
     GatesFailed = (
         "GatesFailed",
         "The version does not meet a requirement or fails a test; it is kept and never rolled out.",
