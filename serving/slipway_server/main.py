@@ -7,10 +7,12 @@ import sys
 from typing import NoReturn
 
 from slipway.contracts.digests import short
+from slipway.contracts.jobs import ModelManifest
 from slipway_server import logs
 from slipway_server.artifact import MODEL, verified_manifest
 from slipway_server.errors import StartError
-from slipway_server.settings import read_settings
+from slipway_server.online import OnlineStore
+from slipway_server.settings import Settings, read_settings
 
 log = logging.getLogger("slipway.server")
 
@@ -34,10 +36,29 @@ def _serve() -> None:
     classifier = Classifier(settings.model_dir / MODEL, manifest.inputs)
     classifier.warm_up()
     version = settings.model_version or f"{manifest.project}-{short(manifest.model_digest)}"
+    source = _feature_source(settings, manifest)
     model = SlipwayModel(
-        settings.model_name, version, manifest, classifier, None, fail_on_missing=settings.fail_on_missing
+        settings.model_name, version, manifest, classifier, source, fail_on_missing=settings.fail_on_missing
     )
     SlipwayModelServer(settings, model).run()
+
+
+def _feature_source(settings: Settings, manifest: ModelManifest) -> OnlineStore | None:
+    """The online store, being opened in the background; None when the model needs none or none is configured."""
+    if manifest.feature_service is None:
+        return None
+    if settings.feast is None:
+        log.warning("SLIPWAY_FEAST_HOST is not set: features that requests do not carry are missing or defaults")
+        return None
+    store = OnlineStore(
+        settings.feast,
+        manifest.feature_service,
+        timeout=settings.features_timeout,
+        refresh_every=settings.registry_refresh,
+        required=settings.fail_on_missing,
+    )
+    store.open()
+    return store
 
 
 def _exit(error: StartError) -> NoReturn:
