@@ -4,23 +4,17 @@ Each folder of ``gomod/`` is one module: its ``go.mod`` and ``go.sum`` pin the s
 one module, which then share compiled packages through Go's own build cache.
 """
 
-import fcntl
-import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from slipway_cluster import paths
+from slipway_cluster import keys, paths
 from slipway_cluster.errors import ClusterError
 from slipway_cluster.process import run
 from slipway_cluster.versions import versions
 
 BUILD_TIMEOUT = 3600
 """Seconds one program may take to build from empty caches on a slow machine."""
-
-KEY_LENGTH = 16
 
 
 @dataclass(frozen=True)
@@ -29,7 +23,7 @@ class Program:
 
     Attributes:
         module: folder below ``gomod/``.
-        package: Go package of its main function; one that starts with ``./`` is a folder of the module.
+        package: Go package of its main function; one that starts with a dot is a folder of the module.
         links: names it is called by, for a program that holds several.
         stamps: variables set by the linker.
     """
@@ -76,6 +70,7 @@ def programs() -> dict[str, Program]:
         Program("helm", "helm", "helm.sh/helm/v4/cmd/helm"),
         Program("coredns", "coredns", "github.com/coredns/coredns"),
         Program("envoy-gateway", "envoy-gateway", "github.com/envoyproxy/gateway/cmd/envoy-gateway"),
+        Program("pause", "pause", "."),
         Program("kserve-manager", "kserve", "github.com/kserve/kserve/cmd/manager"),
     )
     return {program.name: program for program in all_programs}
@@ -92,6 +87,14 @@ def is_built(name: str) -> bool:
     return _is_complete(program, _folder(program))
 
 
+@cache
+def module_folder(module: str, path: str) -> Path:
+    """Where Go keeps the sources of a module that one of ours requires, downloaded now if they are missing."""
+    folder = paths.PACKAGE / "gomod" / module
+    run("go", "mod", "download", path, cwd=folder, env=_environment(), timeout=BUILD_TIMEOUT)
+    return Path(run("go", "list", "-m", "-f", "{{.Dir}}", path, cwd=folder, env=_environment()).strip())
+
+
 def build(program: Program) -> Path:
     """Build a program unless the cache holds it, and return its folder.
 
@@ -103,7 +106,7 @@ def build(program: Program) -> Path:
     folder = _folder(program)
     if _is_complete(program, folder):
         return folder
-    with _lock(program.name):
+    with keys.lock(program.name):
         if not _is_complete(program, folder):
             _compile(program, folder)
     return folder
@@ -129,7 +132,7 @@ def _compile(program: Program, folder: Path) -> None:
 
 def _remove_older(program: Program, newest: Path) -> None:
     """Programs are large: keep only the newest build of each."""
-    for folder in newest.parent.glob(f"{program.name}-" + "?" * KEY_LENGTH):
+    for folder in newest.parent.glob(f"{program.name}-" + "?" * keys.KEY_LENGTH):
         if folder != newest:
             for file in folder.iterdir():
                 file.unlink()
@@ -159,13 +162,10 @@ def _is_complete(program: Program, folder: Path) -> bool:
 
 @cache
 def _key(program: Program) -> str:
-    digest = hashlib.sha256(repr((program, _go_version(), sorted(_environment().items()))).encode())
-    sources = [program.folder / "go.mod", program.folder / "go.sum"]
-    if program.package.startswith("./"):
+    sources = sorted(program.folder.glob("go.*"))
+    if program.package.startswith("."):
         sources += sorted((program.folder / program.package).glob("*.go"))
-    for source in sources:
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:KEY_LENGTH]
+    return keys.key_of(program, _go_version(), _environment(), keys.content_key(sources))
 
 
 @cache
@@ -176,10 +176,3 @@ def _go_version() -> str:
         raise ClusterError(
             f"Go is needed to build the cluster's programs: install Go 1.26 or newer. {error}"
         ) from error
-
-
-@contextmanager
-def _lock(name: str) -> Iterator[None]:
-    with (paths.cache_folder("locks") / name).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

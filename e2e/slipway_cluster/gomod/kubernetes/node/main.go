@@ -1,13 +1,16 @@
-// Command node is one binary that holds every Kubernetes program of a node except the API server, so that they link once.
-// The name it is called by decides what it is: make a link for each.
+// Command node holds every Kubernetes program of a node except the API server, so that all of them link once.
+// The name it is called by decides which one it is: make a link for each.
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	_ "time/tzdata" // time zones of CronJobs
 
 	"github.com/spf13/cobra"
+	_ "k8s.io/client-go/plugin/pkg/client/auth"
 	"k8s.io/component-base/cli"
 	_ "k8s.io/component-base/logs/json/register"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
@@ -15,14 +18,12 @@ import (
 	kubectl "k8s.io/kubectl/pkg/cmd"
 	kubectlutil "k8s.io/kubectl/pkg/cmd/util"
 	kubeadm "k8s.io/kubernetes/cmd/kubeadm/app"
-	kubeadmutil "k8s.io/kubernetes/cmd/kubeadm/app/util"
+	kubeadmerrors "k8s.io/kubernetes/cmd/kubeadm/app/util/errors"
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
-
-func run(command *cobra.Command) { os.Exit(cli.Run(command)) }
 
 func main() {
 	name := filepath.Base(os.Args[0])
@@ -34,15 +35,15 @@ func main() {
 	case "kube-proxy":
 		run(proxy.NewProxyCommand())
 	case "kubelet":
-		run(kubelet.NewKubeletCommand())
+		run(kubelet.NewKubeletCommand(context.Background()))
 	case "kubeadm":
-		kubeadmutil.CheckErr(kubeadm.Run())
+		kubeadmerrors.HandleError(kubeadm.Run())
 	case "kubectl":
-		if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
-			kubectlutil.CheckErr(err)
-		}
+		kubectlutil.CheckErr(cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()))
 	default:
 		fmt.Fprintf(os.Stderr, "%q is no program of this binary\n", name)
 		os.Exit(2)
 	}
 }
+
+func run(command *cobra.Command) { os.Exit(cli.Run(command)) }

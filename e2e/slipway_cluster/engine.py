@@ -1,0 +1,117 @@
+"""The container engine that nodes run in: podman or Docker."""
+
+import os
+import shutil
+import subprocess
+from functools import cached_property
+from pathlib import Path
+
+from slipway_cluster import paths
+from slipway_cluster.errors import ClusterError
+from slipway_cluster.images import archive
+from slipway_cluster.images.archive import Image
+from slipway_cluster.process import run, succeeds
+
+CAP_SYS_RESOURCE = 24
+
+PACKAGES = ("podman", "netavark", "aardvark-dns", "runc", "iptables", "nftables")
+"""Debian's packages of podman; the network ones give nodes each other's names, without which workers never join."""
+
+NETWORK = "slipway"
+
+
+class Engine:
+    """Commands of one engine, all with the same settings."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """Variables for the engine and for kind, which calls it."""
+        variables = {"KIND_EXPERIMENTAL_PROVIDER": self.name}
+        if self.name == "podman":
+            variables["KIND_EXPERIMENTAL_PODMAN_NETWORK"] = NETWORK
+            if os.geteuid() == 0:
+                variables["CONTAINERS_CONF"] = str(self._podman_configuration())
+        else:
+            variables["KIND_EXPERIMENTAL_DOCKER_NETWORK"] = NETWORK
+        return variables
+
+    def run(self, *arguments: str | Path, input: str | bytes | None = None, timeout: float = 300) -> str:
+        """Run one of the engine's commands."""
+        return run(self.name, *arguments, input=input, env=self.environment, timeout=timeout)
+
+    def exec(self, node: str, *command: str, input: str | bytes | None = None, timeout: float = 300) -> str:
+        """Run a program in a node."""
+        interactive = ["--interactive"] if input is not None else []
+        return self.run("exec", *interactive, node, *command, input=input, timeout=timeout)
+
+    def works(self) -> bool:
+        """Whether it is installed and answers."""
+        return shutil.which(self.name) is not None and succeeds(self.name, "info", timeout=20)
+
+    def has_image(self, name: str) -> bool:
+        """Whether it can start containers of an image without fetching it."""
+        return succeeds(self.name, "image", "inspect", name)
+
+    def load(self, image: Image) -> None:
+        """Give it an image."""
+        if self.has_image(image.names[0]):
+            return
+        with archive.layout([image]) as layout:
+            file = layout / "image.tar"
+            run("tar", "-C", layout, "-cf", file, "oci-layout", "index.json", "blobs")
+            self.run("load", "--quiet", "--input", file, timeout=600)
+
+    def containers(self, cluster: str) -> dict[str, str]:
+        """States of a cluster's nodes by name."""
+        listed = self.run(
+            *("ps", "--all", "--filter", f"label=io.x-k8s.kind.cluster={cluster}", "--format", "{{.Names}} {{.State}}")
+        )
+        return dict(line.split(maxsplit=1) for line in listed.splitlines() if line.strip())
+
+    @staticmethod
+    def _podman_configuration() -> Path:
+        """Settings under which a node's systemd, containerd and kubelet start on any host, also one with cgroup v1."""
+        lines = ["[engine]", 'runtime = "runc"', 'cgroup_manager = "cgroupfs"', 'events_logger = "file"', "[network]"]
+        lines += ['network_backend = "netavark"']
+        if not _may_raise_limits():
+            limits = _open_files_limit()
+            lines += ["[containers]", f'default_ulimits = ["nofile={limits}:{limits}","nproc={limits}:{limits}"]']
+        file = paths.cache_folder("engine") / "containers.conf"
+        file.write_text("\n".join(lines) + "\n")
+        return file
+
+
+def find() -> Engine:
+    """The engine to use: Docker if its daemon answers, else podman.
+
+    Raises:
+        ClusterError: neither works.
+    """
+    for name in ("docker", "podman"):
+        if (engine := Engine(name)).works():
+            return engine
+    raise ClusterError("No container engine answers: start Docker, or install podman with netavark and aardvark-dns.")
+
+
+def _may_raise_limits() -> bool:
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
+    return bool(int(status["CapEff"], 16) >> CAP_SYS_RESOURCE & 1)
+
+
+def _open_files_limit() -> int:
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def stream_to(command: list[str], source: Path, environment: dict[str, str]) -> None:
+    """Feed a folder as a tar file to a program."""
+    with subprocess.Popen(["tar", "-C", str(source), "-cf", "-", "."], stdout=subprocess.PIPE) as packing:
+        done = subprocess.run(
+            command, stdin=packing.stdout, env={**os.environ, **environment}, capture_output=True, check=False
+        )
+    if done.returncode:
+        raise ClusterError(f"{' '.join(command[:4])} failed: {done.stderr.decode(errors='replace').strip()}")
