@@ -7,15 +7,15 @@ or only one class where both are needed) is None, never a number that looks like
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
 
 from slipway.api.common import QualityMetric
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    Labels = np.ndarray[Any, np.dtype[np.bool_]]
-    Probabilities = np.ndarray[Any, np.dtype[np.float64]]
+Labels: TypeAlias = npt.NDArray[np.bool_]
+Probabilities: TypeAlias = npt.NDArray[np.float64]
 
 QUALITY_METRICS: tuple[str, ...] = get_args(QualityMetric)
 DECISION_THRESHOLD = 0.5
@@ -54,8 +54,6 @@ def expected_calibration_error(labels: Labels, probabilities: Probabilities) -> 
 
 def calibration(labels: Labels, probabilities: Probabilities) -> list[dict[str, float]]:
     """The calibration curve: rows, mean probability and share of true labels of each bin that has rows."""
-    import numpy as np
-
     index = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     curve = []
     for number in range(CALIBRATION_BINS):
@@ -76,7 +74,6 @@ def roc_curve(labels: Labels, probabilities: Probabilities, points: int = 101) -
     """At most `points` points of the ROC curve, evenly chosen among its corners; empty with one class only."""
     if labels.all() or not labels.any():
         return []
-    import numpy as np
     from sklearn import metrics as sk
 
     false_positive, true_positive, _ = sk.roc_curve(labels, probabilities)
@@ -88,8 +85,6 @@ def roc_curve(labels: Labels, probabilities: Probabilities, points: int = 101) -
 
 def coverage(probabilities: Probabilities, confidence: float) -> float | None:
     """Share of predictions whose class has at least the probability `confidence`; None without rows."""
-    import numpy as np
-
     if not len(probabilities):
         return None
     return float((np.maximum(probabilities, 1 - probabilities) >= confidence).mean())

@@ -22,6 +22,7 @@ from slipway.api.modelversion import InputField
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
 CATEGORICAL_TYPES = ("String", "Boolean")
@@ -45,11 +46,11 @@ class TrainingData:
 
     features: pd.DataFrame
     """Rows that train, oldest first."""
-    labels: np.ndarray[Any, np.dtype[np.bool_]]
+    labels: npt.NDArray[np.bool_]
     """Their labels, of the same length."""
     validation_features: pd.DataFrame
     """Rows that validate: for early stopping, thresholds and calibration."""
-    validation_labels: np.ndarray[Any, np.dtype[np.bool_]]
+    validation_labels: npt.NDArray[np.bool_]
     """Their labels."""
     parameters: Mapping[str, Scalar]
     """`spec.parameters` of the run."""

@@ -1,0 +1,346 @@
+"""Evaluation of a model on the test split: predictions by an isolated process, everything else here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+
+from slipway.api.common import CostMetric, MetricValue
+from slipway.api.modelproject import Scenario, Slice
+from slipway.api.modelversion import BaselineResult, InputField, Verdict
+from slipway.api.reasons import Reason
+from slipway.contracts.digests import canonical_json
+from slipway.contracts.jobs import Contract, ModelManifest
+from slipway_pipelines.errors import RefusalError
+from slipway_pipelines.store import digest_file
+from slipway_pipelines.training import gates, registration, served
+from slipway_pipelines.training.arguments import Arguments, GoalArguments
+from slipway_pipelines.training.baselines import fit_baselines
+from slipway_pipelines.training.frames import conform, labels
+from slipway_pipelines.training.isolation import last_line, untrusted
+from slipway_pipelines.training.metrics import Labels, Probabilities, calibration, coverage, quality, roc_curve
+from slipway_pipelines.training.predictor import ANSWER, ERROR, TASK, PredictorAnswer, PredictorTask
+from slipway_pipelines.training.registration import MODEL, VersionInputs
+from slipway_pipelines.training.rows import Selector, selector
+from slipway_pipelines.training.sdk import TrainingData
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COST_METRICS: tuple[str, ...] = get_args(CostMetric)
+LATENCY_CALLS = 200
+PREDICTION_SECONDS = 900
+SERVER_ROWS = 100
+NO_STABLE = "why-not.txt"
+"""File of the `stable` artifact that says why its model is not there."""
+
+MetricMap = dict[str, float | None]
+
+
+class PartResult(Contract):
+    """A scenario's or slice's rows of the test split."""
+
+    name: str
+    where: str
+    rows: int
+    metrics: MetricMap
+
+
+class StableEvaluation(Contract):
+    """The version that serves, on the same rows; or why it could not be scored."""
+
+    name: str
+    recorded_score: str
+    metrics: MetricMap | None = None
+    why: str | None = None
+
+
+class CostResult(Contract):
+    """A latency or memory figure."""
+
+    metric: str
+    measured_at: str
+    value: float | None = None
+    why: str | None = None
+
+
+class Evaluation(Contract):
+    """`evaluation.json`: everything that was measured, and every verdict. Undefined metrics are null or absent."""
+
+    model: str
+    """Digest of the model file that was evaluated."""
+    rows: dict[str, int]
+    score: str
+    passed: bool
+    metrics: MetricMap
+    validation_metrics: MetricMap
+    baselines: dict[str, MetricMap]
+    stable: StableEvaluation | None = None
+    costs: list[CostResult]
+    coverage: MetricMap
+    scenarios: list[PartResult]
+    slices: list[PartResult]
+    calibration: list[dict[str, float]]
+    roc_curve: list[dict[str, float]]
+    verdicts: list[Verdict]
+
+    def metric_values(self) -> list[MetricValue]:
+        """Metrics of the ModelVersion: quality on the test split, latency and memory at the server."""
+        at_server = {cost.metric: cost.value for cost in self.costs if cost.measured_at == "Server"}
+        return _values({**self.metrics, **at_server})
+
+    def baseline_results(self, goals: GoalArguments) -> list[BaselineResult]:
+        """Baselines on the same rows, then results that come from elsewhere."""
+        computed = [BaselineResult(name=name, metrics=_values(found)) for name, found in self.baselines.items()]
+        quoted = [
+            BaselineResult(name=item.name, metrics=[MetricValue(name=item.metric, value=item.value)])
+            for item in goals.requirements.reference_results
+        ]
+        return computed + quoted
+
+
+def _values(metrics: MetricMap) -> list[MetricValue]:
+    rounded = {name: gates.decimal(value) for name, value in metrics.items()}
+    return [
+        MetricValue.model_validate({"name": name, "value": gates.text(value)})
+        for name, value in rounded.items()
+        if value is not None
+    ]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where the inputs of an evaluation are; `work` is an empty folder for it."""
+
+    model: Path
+    training_set: Path
+    validation_set: Path
+    test_set: Path
+    stable: Path
+    work: Path
+
+
+def evaluate(arguments: Arguments, made_from: VersionInputs, files: Files) -> Evaluation:
+    """Measures and judges a model. RefusalError EvaluationFailed when it does not answer as a classifier does."""
+    import pandas as pd
+
+    fields, target = made_from.inputs, arguments.data.task.target
+    frames = {
+        name: pd.read_parquet(path)
+        for name, path in (
+            ("train", files.training_set),
+            ("validation", files.validation_set),
+            ("test", files.test_set),
+        )
+    }
+    truth = {name: labels(frame, target) for name, frame in frames.items()}
+    features = {name: conform(frame, fields) for name, frame in frames.items()}
+    data = TrainingData(
+        features=features["train"],
+        labels=truth["train"],
+        validation_features=features["validation"],
+        validation_labels=truth["validation"],
+        parameters=arguments.code.parameters,
+        seed=arguments.code.seed,
+        inputs=tuple(fields),
+    )
+    baselines = {
+        name: quality(truth["test"], np.asarray(model.predict_proba(features["test"]))[:, 1])
+        for name, model in fit_baselines(data).items()
+    }
+    asked = {name: features[name] for name in ("test", "validation")}
+    answers = predict(files.model, fields, asked, files.work / "candidate", LATENCY_CALLS)
+    probabilities = answers.probabilities["test"]
+    metrics = quality(truth["test"], probabilities)
+    if gates.score(arguments.goals.requirements.optimize, metrics) is None:
+        raise RefusalError(
+            Reason.EvaluationFailed,
+            "requirements.optimize is not defined on the test split, whose labels are all the same: "
+            "give the Dataset's splits more rows to test.",
+        )
+    stable = _stable(arguments.goals, files, frames["test"], truth["test"])
+    costs = _costs_at_model(answers) | _costs_at_server(arguments, made_from, files, features["test"])
+    with selector(files.test_set) as rows:
+        tests = arguments.goals.tests
+        scenarios = [_part("scenarios", item, rows, truth["test"], probabilities) for item in tests.scenarios]
+        slices = [_part("slices", item, rows, truth["test"], probabilities) for item in tests.slices]
+    measured = gates.Measurements(
+        metrics=metrics,
+        baselines=baselines,
+        stable=None if stable is None else gates.Stable(stable.name, stable.metrics, stable.why or ""),
+        coverage={
+            item.name: coverage(probabilities, float(item.confidence))
+            for item in arguments.goals.requirements.satisfy
+            if item.confidence is not None
+        },
+        costs=costs,
+        scenarios={part.name: gates.Part(part.rows, part.metrics) for part in scenarios},
+        slices={part.name: gates.Part(part.rows, part.metrics) for part in slices},
+    )
+    verdicts = gates.judge(arguments.goals.requirements, arguments.goals.tests, measured, arguments.goals.today)
+    score = gates.score(arguments.goals.requirements.optimize, metrics)
+    assert score is not None, "refused above"
+    return Evaluation(
+        model=digest_file(files.model),
+        rows={name: len(frame) for name, frame in frames.items()},
+        score=gates.text(score),
+        passed=gates.passed(verdicts),
+        metrics=metrics,
+        validation_metrics=quality(truth["validation"], answers.probabilities["validation"]),
+        baselines=baselines,
+        stable=stable,
+        costs=[
+            CostResult(metric=metric, measured_at=at, value=cost.value, why=cost.why or None)
+            for (metric, at), cost in costs.items()
+        ],
+        coverage=dict(measured.coverage),
+        scenarios=scenarios,
+        slices=slices,
+        calibration=calibration(truth["test"], probabilities),
+        roc_curve=roc_curve(truth["test"], probabilities),
+        verdicts=verdicts,
+    )
+
+
+# ---- predictions -----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Answers:
+    """Checked probabilities of true by frame, and what the predictor measured."""
+
+    probabilities: dict[str, Probabilities]
+    latencies: list[float]
+    memory: float
+
+
+def predict(
+    model: Path, fields: Sequence[InputField], frames: dict[str, pd.DataFrame], folder: Path, latency_calls: int
+) -> Answers:
+    """Predictions of a stored model, by a process that has features only.
+
+    RefusalError EvaluationFailed when it does not load, raises, takes longer than 15 minutes, or answers anything but
+    probabilities.
+    """
+    folder.mkdir(parents=True)
+    shutil.copyfile(model, folder / MODEL)
+    for name, frame in frames.items():
+        frame.to_parquet(folder / f"{name}.parquet", index=False)
+    task = PredictorTask(inputs=list(fields), frames=list(frames), latency_calls=latency_calls)
+    (folder / TASK).write_bytes(canonical_json(task.wire()))
+    command = [sys.executable, "-m", "slipway_pipelines.training.predictor", str(folder)]
+    log = folder / "predictor.log"
+    with untrusted(command, log) as process:
+        try:
+            code = process.wait(PREDICTION_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise _failed(f"took longer than {PREDICTION_SECONDS // 60} minutes for the test split") from None
+    if code != 0:
+        raise _failed(_why(folder, log, code))
+    try:
+        answer = PredictorAnswer.model_validate_json((folder / ANSWER).read_bytes())
+        probabilities = {name: _checked(folder / f"{name}.npy", len(frame)) for name, frame in frames.items()}
+    except (OSError, ValueError) as error:
+        raise _failed(f"did not leave probabilities behind: {error}") from None
+    return Answers(probabilities, answer.latencies, answer.memory)
+
+
+def _why(folder: Path, log: Path, code: int) -> str:
+    try:
+        error = json.loads((folder / ERROR).read_bytes())
+        return f"raised {error['type']}: {error['message']}"
+    except (OSError, ValueError, KeyError):
+        return f"ended its process with code {code}: {last_line(log)}"
+
+
+def _checked(path: Path, rows: int) -> Probabilities:
+    found = np.load(path, allow_pickle=False)
+    if found.shape != (rows,) or found.dtype != np.float64:
+        raise ValueError(f"{path.name} has shape {found.shape} and type {found.dtype} for {rows} rows")
+    if not (np.isfinite(found).all() and (found >= 0).all() and (found <= 1).all()):
+        raise ValueError("predict_proba gave numbers that are no probabilities (NaN, below 0 or above 1)")
+    return np.asarray(found, dtype=np.float64)
+
+
+def _failed(why: str) -> RefusalError:
+    return RefusalError(
+        Reason.EvaluationFailed,
+        f"The stored model {why}. Return a model that predicts every row from a frame of its inputs alone, made of "
+        "classes that the image has; then create another run.",
+    )
+
+
+def _stable(goals: GoalArguments, files: Files, test: pd.DataFrame, truth: Labels) -> StableEvaluation | None:
+    """The version that serves, re-scored on this test split."""
+    if goals.stable is None:
+        return None
+    result = StableEvaluation(name=goals.stable.name, recorded_score=goals.stable.score)
+    missing = files.stable / NO_STABLE
+    if missing.exists():
+        return result.model_copy(update={"why": missing.read_text()})
+    fields = ModelManifest.model_validate_json((files.stable / registration.MANIFEST).read_bytes()).inputs
+    gone = [field.name for field in fields if field.name not in test.columns]
+    if gone:
+        return result.model_copy(update={"why": f"its inputs {', '.join(gone)} are not in this test split"})
+    try:
+        rows = {"test": conform(test, fields)}
+        answers = predict(files.stable / MODEL, fields, rows, files.work / "stable", latency_calls=0)
+    except (RefusalError, ValueError, TypeError) as error:
+        return result.model_copy(update={"why": f"it does not answer: {error}"})
+    return result.model_copy(update={"metrics": quality(truth, answers.probabilities["test"])})
+
+
+# ---- latency and memory ----------------------------------------------------------------------------------------------
+Costs = dict[tuple[str, str], gates.Cost]
+
+
+def _costs_at_model(answers: Answers) -> Costs:
+    return _costs("Model", answers.latencies, answers.memory)
+
+
+def _costs_at_server(arguments: Arguments, made_from: VersionInputs, files: Files, test: pd.DataFrame) -> Costs:
+    """Figures of the real server; where it does not start, every figure says why."""
+    folder = files.work / "server"
+    folder.mkdir()
+    shutil.copyfile(files.model, folder / MODEL)
+    written = registration.definition(arguments, made_from)
+    (folder / registration.DEFINITION).write_bytes(written)
+    listed = registration.files(folder / MODEL, written)
+    staged = registration.manifest(arguments, made_from, listed, None, created_at=arguments.goals.today)
+    (folder / registration.MANIFEST).write_bytes(canonical_json(staged.wire()))
+    try:
+        found = served.measure(folder, test.head(SERVER_ROWS), made_from.inputs, files.work / "server.log")
+    except served.ServerError as error:
+        return {(metric, "Server"): gates.Cost(why=str(error)) for metric in COST_METRICS}
+    return _costs("Server", found.latencies, found.memory)
+
+
+def _costs(at: str, latencies: list[float], memory: float) -> Costs:
+    percentile: Callable[[float], float] = lambda share: float(np.percentile(latencies, share))  # noqa: E731
+    return {
+        ("latencyP50Milliseconds", at): gates.Cost(percentile(50)),
+        ("latencyP99Milliseconds", at): gates.Cost(percentile(99)),
+        ("memoryMebibytes", at): gates.Cost(memory),
+    }
+
+
+# ---- scenarios and slices --------------------------------------------------------------------------------------------
+def _part(kind: str, test: Scenario | Slice, rows: Selector, truth: Labels, probabilities: Probabilities) -> PartResult:
+    chosen = rows.select(f"tests.{kind}[{test.name}].where", test.where)
+    return PartResult(
+        name=test.name,
+        where=test.where,
+        rows=int(chosen.sum()),
+        metrics=quality(truth[chosen], probabilities[chosen]),
+    )
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """An evaluation that another task wrote."""
+    return Evaluation.model_validate_json(path.read_bytes())

@@ -1,0 +1,66 @@
+"""Registration: the model's folder in the artifact store, its feature service in Feast, and what is recorded."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from slipway.api.modelversion import FeatureServiceRecord
+from slipway.contracts.digests import short
+from slipway.contracts.jobs import ModelManifest, RegisterResult
+from slipway_pipelines.store import ObjectStore, format_time, require_digest
+from slipway_pipelines.training import registration
+from slipway_pipelines.training.arguments import Arguments
+from slipway_pipelines.training.evaluation import read_evaluation
+from slipway_pipelines.training.registration import VersionInputs
+
+
+def publish(
+    store: ObjectStore, arguments: Arguments, made_from: VersionInputs, model: Path, evaluation: Path
+) -> RegisterResult:
+    """Writes `model.joblib`, `definition.json`, `evaluation.json` and, last, `manifest.json`.
+
+    A version that is registered already keeps its manifest and evaluation: it is a record. RefusalError DigestMismatch
+    when the model is not the one that was evaluated, or the folder holds another one.
+    """
+    measured = read_evaluation(evaluation)
+    definition = registration.definition(arguments, made_from)
+    listed = registration.files(model, definition)
+    digest = registration.version_digest(listed)
+    evaluated = next(file.digest for file in listed if file.path == registration.MODEL)
+    require_digest("The model that is registered", evaluated, measured.model)
+    folder = f"{arguments.run.model_prefix}{short(digest)}"
+    existing = store.find_json(f"{folder}/{registration.MANIFEST}")
+    if existing is None:
+        service = _feature_service(arguments, digest)
+        manifest = registration.manifest(arguments, made_from, listed, service, format_time(datetime.now(UTC)))
+        store.upload(model, f"{folder}/{registration.MODEL}")
+        store.put_bytes(f"{folder}/{registration.DEFINITION}", definition, "application/json")
+        store.put_bytes(f"{folder}/{registration.EVALUATION}", evaluation.read_bytes(), "application/json")
+        store.put_json(f"{folder}/{registration.MANIFEST}", manifest.wire())
+    else:
+        manifest = ModelManifest.model_validate(existing)
+        require_digest(f"The version in {folder}", manifest.model_digest, digest)
+    return RegisterResult(
+        digests=manifest.digests,
+        artifact=folder,
+        manifest=f"{folder}/{registration.MANIFEST}",
+        evaluation=f"{folder}/{registration.EVALUATION}",
+        inputs=manifest.inputs,
+        feature_service=manifest.feature_service,
+        metrics=measured.metric_values(),
+        score=measured.score,
+        baselines=measured.baseline_results(arguments.goals),
+        verdicts=measured.verdicts,
+        passed=measured.passed,
+    )
+
+
+def _feature_service(arguments: Arguments, digest: str) -> FeatureServiceRecord | None:
+    """Declares which features the version reads; None for a version without FeatureSets."""
+    if not arguments.data.feature_sets:
+        return None
+    from slipway_pipelines.training.service import apply_feature_service
+
+    name = registration.version_name(arguments.run.project, digest)
+    return apply_feature_service(name, arguments.data.feature_sets)
