@@ -227,6 +227,59 @@ class Reason(StrEnum):
         "Train a version that passes; nothing is served until then.",
     )
     Starting = ("Starting", "The servers of a version start.", "Wait.")
+    Started = ("Started", "A version is rolled out; its servers are made.", "Nothing.")
+    StepStarted = ("StepStarted", "The new version has come to the step that the message names.", "Nothing.")
+    Superseded = (
+        "Superseded",
+        "A version is not rolled out any further because another one is wanted; it is not rejected.",
+        "Nothing.",
+    )
+    Retried = ("Retried", "A rejected version may be tried again, as a person said.", "Nothing.")
+    AnnotationIgnored = (
+        "AnnotationIgnored",
+        "An annotation does not fit the rollout's present state; it has no effect now or later.",
+        "Set it again, with another text after a colon, when the message's state is the one that you mean.",
+    )
+    ServersNotReady = (
+        "ServersNotReady",
+        "The version that serves has no ready server.",
+        "`kubectl get pods` with its InferenceService's name shows why.",
+    )
+    ServersLost = (
+        "ServersLost",
+        "No server of the new version is ready any more; it has no requests until it starts anew.",
+        "Look at its pods: a node that went away is no fault of the version, a crash is.",
+    )
+    ServersUnstable = (
+        "ServersUnstable",
+        "The new version's servers failed several times after they had been ready.",
+        "The version is rejected: `kubectl logs -p` of its pods shows why.",
+    )
+    Unschedulable = (
+        "Unschedulable",
+        "No node has room for a server.",
+        "Add nodes, lower `serving.resources`, or choose another `serving.poolRef`.",
+    )
+    ServerNotCreated = (
+        "ServerNotCreated",
+        "A server's container cannot be created.",
+        "The message names what is missing, such as a Secret or a key of it.",
+    )
+    ArtifactUnavailable = (
+        "ArtifactUnavailable",
+        "The model cannot be downloaded.",
+        "Look at the artifact store, at its credentials, and whether the artifact is still there.",
+    )
+    PodsRefused = (
+        "PodsRefused",
+        "The cluster refuses to create a server's pods.",
+        "The message names the quota or the policy.",
+    )
+    NoStatistics = (
+        "NoStatistics",
+        "The gateway's statistics cannot be read, so checks stay Inconclusive.",
+        "Correct `gateway.statisticsPort` of the Platform, or set `mergeBackends` in the gateway's EnvoyProxy.",
+    )
     Analyzing = ("Analyzing", "Checks run on the new version.", "Wait; `status.checks` has what was measured.")
     TooFewRequests = (
         "TooFewRequests",
