@@ -256,7 +256,7 @@ class _Proxy:
 
 
 class GatewayStatistics:
-    """The port `gateway_statistics`: watches the proxies that rollouts ask about, and only while they ask.
+    """Watches the proxies that rollouts ask about, and only while they ask.
 
     :param interval: seconds between two scrapes of a proxy
     :param clock: monotonic seconds

@@ -1,0 +1,212 @@
+"""Gateway API: a rollout's weighted route, the pin routes of its versions, and what the gateway says about them.
+
+The weighted route has no filter on a backend reference and a pin route stands beside it for every version, so that
+Envoy Gateway (with `mergeBackends`) keeps one Envoy cluster a version, under one name, from before the version's first
+request until after its last one. Without that, clusters come and go with the list of references: requests are lost.
+
+A pin route matches one header with a random value of 128 bits, made for this route and kept nowhere else: a client that
+may not read HTTPRoutes of the namespace cannot pin itself to a version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from slipway.adapters.kserve import PORT, PROJECT_LABEL, inference_service_of, predictor_of
+from slipway.api.modelrollout import Routing
+from slipway.api.platform import GatewayParentRef
+from slipway.runtime.conditions import find
+from slipway.runtime.resources import GROUP, Object, label_value
+
+PIN_HEADER: Final = "x-slipway-pin"
+REJECTED_ANNOTATION: Final = f"{GROUP}/rejected"
+"""Names of rejected versions, on the weighted route: they outlive a lost status."""
+REQUEST_TIMEOUT: Final = "30s"
+MODEL_ROUTE_RULE: Final = "model"
+
+
+@dataclass(frozen=True)
+class Routed:
+    """What every route of a rollout has in common."""
+
+    namespace: str
+    rollout: str
+    project: str
+    parent: GatewayParentRef
+    routing: Routing
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What the gateway says about the newest form of a route.
+
+    :param seen: the gateway has taken in the newest generation, so that its weights are in force
+    :param accepted: seen, references resolved, servers there: weights may be raised
+    :param reason: why not: the gateway's word
+    :param message: why not: a sentence
+    """
+
+    seen: bool = False
+    accepted: bool = False
+    reason: str = ""
+    message: str = ""
+
+
+def pin_of(service: str, rollout: str) -> str:
+    """Name of the pin route of an InferenceService: `ROLLOUT-pin-DIGEST10`."""
+    return f"{rollout}-pin-{service.removeprefix(rollout + '-')}"
+
+
+def weighted_route(routed: Routed, weights: Sequence[tuple[str, int]], rejected: Sequence[str] = ()) -> Object:
+    """The route that clients use.
+
+    :param weights: InferenceServices and percents: the stable version first, then the candidate
+    :param rejected: names of rejected ModelVersions, to be remembered
+    """
+    match = {"path": {"type": "PathPrefix", "value": routed.routing.path}}
+    manifest = _route(routed, routed.rollout, match, weights)
+    if rejected:
+        manifest["metadata"]["annotations"] = {REJECTED_ANNOTATION: " ".join(sorted(rejected))}
+    return manifest
+
+
+def pin_route(routed: Routed, service: str, token: str) -> Object:
+    """The route that keeps a version's Envoy cluster alive."""
+    match = {
+        "path": {"type": "PathPrefix", "value": routed.routing.path},
+        "headers": [{"type": "Exact", "name": PIN_HEADER, "value": token}],
+    }
+    return _route(routed, pin_of(service, routed.rollout), match, [(service, 1)])
+
+
+def _route(routed: Routed, name: str, match: Object, weights: Sequence[tuple[str, int]]) -> Object:
+    parent = {"group": "gateway.networking.k8s.io", "kind": "Gateway", **routed.parent.wire()}
+    spec: Object = {
+        "parentRefs": [parent],
+        "rules": [
+            {
+                "name": MODEL_ROUTE_RULE,
+                "matches": [match],
+                # Rewritten for the rule: a rewrite in a backend reference gives it a cluster of its own.
+                "filters": [
+                    {
+                        "type": "URLRewrite",
+                        "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}},
+                    }
+                ],
+                # Predictions are not retried: a retry hides a version's errors and doubles the load of a failing one.
+                "timeouts": {"request": REQUEST_TIMEOUT},
+                "backendRefs": [
+                    {"name": predictor_of(service), "port": PORT, "weight": weight} for service, weight in weights
+                ],
+            }
+        ],
+    }
+    if routed.routing.hostnames:
+        spec["hostnames"] = list(routed.routing.hostnames)
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {
+            "name": name,
+            "namespace": routed.namespace,
+            "labels": {PROJECT_LABEL: label_value(routed.project)},
+        },
+        "spec": spec,
+    }
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+def weights_of(route: Mapping[str, Any]) -> dict[str, int]:
+    """Weights by InferenceService, in the order of the references."""
+    return {
+        inference_service_of(reference["name"]): int(reference.get("weight", 1))
+        for rule in route["spec"].get("rules") or ()
+        for reference in rule.get("backendRefs") or ()
+    }
+
+
+def token_of(pin: Mapping[str, Any]) -> str:
+    """The value that a pin route matches; empty when somebody took it away."""
+    for rule in pin["spec"].get("rules") or ():
+        for match in rule.get("matches") or ():
+            for header in match.get("headers") or ():
+                if header["name"].lower() == PIN_HEADER:
+                    return str(header["value"])
+    return ""
+
+
+def parent_of(route: Mapping[str, Any]) -> GatewayParentRef | None:
+    """The Gateway that a route attaches to."""
+    for reference in route["spec"].get("parentRefs") or ():
+        if reference.get("namespace"):
+            return GatewayParentRef.model_validate(reference)
+    return None
+
+
+def rejected_of(route: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of rejected ModelVersions that the weighted route remembers."""
+    annotations = route["metadata"].get("annotations") or {}
+    return tuple(str(annotations.get(REJECTED_ANNOTATION, "")).split())
+
+
+def serves(route: Mapping[str, Any], routing: Routing) -> bool:
+    """Whether a route has these host names and this path."""
+    paths = {match["path"]["value"] for rule in route["spec"]["rules"] for match in rule.get("matches") or ()}
+    return set(route["spec"].get("hostnames") or ()) == set(routing.hostnames) and paths == {routing.path}
+
+
+def acceptance(route: Mapping[str, Any], parent: GatewayParentRef) -> Acceptance:
+    """What the gateway says about the newest generation of a route."""
+    entry = _parent_status(route, parent)
+    if entry is None:
+        return Acceptance(reason="Pending", message=f"Gateway {parent.namespace}/{parent.name} has not answered yet.")
+    conditions = entry.get("conditions") or ()
+    accepted, resolved = find(conditions, "Accepted") or {}, find(conditions, "ResolvedRefs") or {}
+    # Envoy Gateway states this one only when a Service has no endpoints.
+    available = find(conditions, "BackendsAvailable") or {"status": "True"}
+    generation = route["metadata"].get("generation", 0)
+    if min(accepted.get("observedGeneration", 0), resolved.get("observedGeneration", 0)) < generation:
+        return Acceptance(reason="Pending", message="The gateway has not seen the newest weights yet.")
+    seen = accepted["status"] == "True"
+    for condition in (accepted, resolved, available):
+        if condition["status"] != "True":
+            reason, message = condition.get("reason", "Unknown"), condition.get("message", "")
+            return Acceptance(seen=seen, reason=reason, message=message)
+    return Acceptance(seen=True, accepted=True)
+
+
+def _parent_status(route: Mapping[str, Any], parent: GatewayParentRef) -> Mapping[str, Any] | None:
+    own = route["metadata"].get("namespace")
+    for entry in (route.get("status") or {}).get("parents") or ():
+        reference = entry["parentRef"]
+        if (
+            reference["name"] == parent.name
+            and reference.get("namespace", own) == parent.namespace
+            and reference.get("sectionName") == parent.section_name
+        ):
+            return dict(entry)
+    return None
+
+
+def overlap(one: Routing, other: Routing) -> bool:
+    """Whether two rollouts want the same requests. A more specific host name or longer path is no conflict: it wins."""
+    same_hosts = set(one.hostnames) & set(other.hostnames) or (not one.hostnames and not other.hostnames)
+    return one.path == other.path and bool(same_hosts)
+
+
+def url(routed: Routed, gateway: Mapping[str, Any] | None) -> str | None:
+    """Where clients send predictions; None while neither a host name nor the gateway's address is known."""
+    listeners = (gateway or {}).get("spec", {}).get("listeners") or [{"protocol": "HTTP", "port": 80}]
+    name = routed.parent.section_name
+    listener = next((each for each in listeners if each.get("name") == name), listeners[0])
+    addresses = ((gateway or {}).get("status") or {}).get("addresses") or ()
+    hosts = [*routed.routing.hostnames, *(each["value"] for each in addresses)]
+    if not hosts:
+        return None
+    secure = listener["protocol"] in ("HTTPS", "TLS")
+    port = "" if listener["port"] == (443 if secure else 80) else f":{listener['port']}"
+    path = f"{routed.routing.path}/v1/models/{routed.rollout}:predict"
+    return f"{'https' if secure else 'http'}://{hosts[0]}{port}{path}"

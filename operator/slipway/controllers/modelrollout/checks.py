@@ -1,0 +1,97 @@
+"""Verdicts on a candidate, from what the gateway counted. Too few requests are Inconclusive, never Success."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from slipway.adapters.envoy_stats import WindowStats
+from slipway.api.meta import parse_decimal, parse_duration
+from slipway.api.modelrollout import Check, CheckStatus
+
+_CENT = Decimal("0.01")
+NOTHING = WindowStats()
+
+
+def window_of(check: Check) -> float:
+    """Length of a check's window in seconds."""
+    return parse_duration(check.window).total_seconds()
+
+
+def applies(check: Check, weight: int) -> bool:
+    """Whether a check can be measured: with all requests on the candidate there is nothing to compare with."""
+    return check.min is not None or weight < 100
+
+
+def judge(check: Check, candidate: WindowStats, stable: WindowStats, weight: int) -> CheckStatus:
+    """The verdict of one check at the candidate's present weight; pure."""
+    requests, value = _measure(check, candidate)
+    if value is None or requests < check.minimum_requests:
+        message = f"{requests} of {check.minimum_requests} requests in the last {check.window}."
+        return CheckStatus(name=check.name, verdict="Inconclusive", value=None, requests=requests, message=message)
+    said = f"{_what(check)} is {_text(value)} % over {requests} requests"
+    if check.min is not None and value < parse_decimal(check.min):
+        return _status(check, "Failed", value, requests, f"{said}, below the minimum of {check.min} %.")
+    if check.compare_to_stable is None or weight == 100:
+        return _status(check, "Success", value, requests, f"{said}.")
+    return _compare(check, value, requests, said, *_measure(check, stable))
+
+
+def _compare(
+    check: Check, value: Decimal, requests: int, said: str, stable_requests: int, stable: Decimal | None
+) -> CheckStatus:
+    allowed = check.compare_to_stable.max_drop if check.compare_to_stable else "0"
+    if stable is None or stable_requests < check.minimum_requests:
+        message = (
+            f"{said}; the stable version had {stable_requests} of {check.minimum_requests} requests to compare with."
+        )
+        return _status(check, "Inconclusive", value, requests, message)
+    compared = f"{said}, that of the stable version {_text(stable)} %"
+    if stable - value > parse_decimal(allowed):
+        return _status(check, "Failed", value, requests, f"{compared}: more than {allowed} points worse.")
+    return _status(check, "Success", value, requests, f"{compared}.")
+
+
+def _measure(check: Check, stats: WindowStats) -> tuple[int, Decimal | None]:
+    """Requests that could be measured, and the percentage; None without requests."""
+    if check.metric == "successPercent":
+        return stats.requests, _percent(stats.requests - stats.failed, stats.requests)
+    return stats.timed, _percent(stats.below.get(check.bound or 0, 0), stats.timed)
+
+
+def _percent(part: int, whole: int) -> Decimal | None:
+    return Decimal(100 * part) / whole if whole else None
+
+
+def _text(value: Decimal) -> str:
+    return str(value.quantize(_CENT))
+
+
+def _what(check: Check) -> str:
+    if check.metric == "successPercent":
+        return "The share of answers without 5xx"
+    return f"The share of answers within {check.bound} ms"
+
+
+def _status(check: Check, verdict: str, value: Decimal, requests: int, message: str) -> CheckStatus:
+    return CheckStatus.model_validate(
+        {"name": check.name, "verdict": verdict, "value": _text(value), "requests": requests, "message": message}
+    )
+
+
+def covered(check: Check, stats: WindowStats, at_least: float) -> bool:
+    """Whether enough of the window was really watched for a Success to count: a restart begins it anew."""
+    return stats.seconds + _SLACK >= min(window_of(check), at_least)
+
+
+_SLACK = 2.5
+"""Samples are a second apart, and the first and the last one may each miss almost one."""
+
+
+def observed_percent(candidate: WindowStats, stable: WindowStats) -> Mapping[str, Decimal] | None:
+    """Shares of requests that the versions really got; None before the first request."""
+    total = candidate.requests + stable.requests
+    if not total:
+        return None
+    share = (Decimal(100 * candidate.requests) / total).quantize(_CENT)
+    return {"candidate": share, "stable": 100 - share}

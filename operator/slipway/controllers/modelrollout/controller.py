@@ -1,0 +1,276 @@
+"""The controller of ModelRollouts: reads stores and the gateway's statistics into one Snapshot."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+from slipway.adapters import gateway as gw
+from slipway.adapters.envoy_stats import Interest, Reading, cluster_name, proxy_urls
+from slipway.adapters.kserve import (
+    POD_LABEL,
+    PORT,
+    SERVICE_LABEL,
+    VERSION_ANNOTATION,
+    Trouble,
+    inference_service_of,
+    predictor_of,
+)
+from slipway.api.computepool import ComputePool, ComputePoolSpec
+from slipway.api.modelrollout import ModelRollout
+from slipway.api.platform import GatewayParentRef, Platform
+from slipway.api.reasons import Reason
+from slipway.controllers.modelrollout import checks
+from slipway.controllers.modelrollout.facts import (
+    Snapshot,
+    read_pins,
+    read_route,
+    read_server,
+    read_versions,
+)
+from slipway.controllers.modelrollout.plan import plan as make_plan
+from slipway.runtime.controller import Io, Plan, Watch, owned, referring
+from slipway.runtime.resources import (
+    COMPUTE_POOL,
+    ENDPOINT_SLICE,
+    GATEWAY,
+    HTTP_ROUTE,
+    INFERENCE_SERVICE,
+    MANAGED_SELECTOR,
+    MODEL_ROLLOUT,
+    MODEL_VERSION,
+    NAMESPACE,
+    PLATFORM,
+    POD,
+    Key,
+    Object,
+    label_value,
+    owner_label,
+)
+from slipway.runtime.stores import Stores
+
+# KServe hands an InferenceService's labels on to its Service, from which EndpointSlices take theirs.
+SERVING_SLICE = replace(ENDPOINT_SLICE, selector=MANAGED_SELECTOR)
+PROXY_POD = replace(POD, selector="gateway.envoyproxy.io/owning-gateway-name")
+_PROXY_LABELS = ("gateway.envoyproxy.io/owning-gateway-name", "gateway.envoyproxy.io/owning-gateway-namespace")
+
+
+class Statistics(Protocol):
+    """What the gateway has counted: see `slipway.adapters.envoy_stats.GatewayStatistics`."""
+
+    def read(self, owner: str, interest: Interest) -> Reading: ...
+
+    def forget(self, owner: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """The surroundings that a rollout needs: where routes attach, where servers go, or why that is not known."""
+
+    parent: GatewayParentRef | None
+    statistics_port: int
+    pool: ComputePoolSpec | None
+    obstacle: Trouble | None
+
+
+class ModelRolloutController:
+    """Keeps rollouts true.
+
+    :param statistics: the gateway's, shared by all rollouts
+    """
+
+    type = MODEL_ROLLOUT
+
+    def __init__(self, statistics: Statistics) -> None:
+        self._statistics = statistics
+
+    @property
+    def watches(self) -> Sequence[Watch]:
+        return (
+            owned(INFERENCE_SERVICE, MODEL_ROLLOUT),
+            owned(HTTP_ROUTE, MODEL_ROLLOUT),
+            referring(MODEL_VERSION, MODEL_ROLLOUT, _same_project),
+            referring(PLATFORM, MODEL_ROLLOUT, lambda _rollout, _platform: True),
+            referring(COMPUTE_POOL, MODEL_ROLLOUT, _uses_pool),
+            Watch(MODEL_ROLLOUT, _rivals),
+            Watch(SERVING_SLICE, _of_slice),
+            Watch(POD, _of_pod),
+            Watch(GATEWAY, _nobody),
+            Watch(PROXY_POD, _nobody),
+        )
+
+    async def observe(self, io: Io, key: Key) -> Snapshot | None:
+        """Everything that the plan needs, from memory; a Namespace is asked for where a pool is not for all of them."""
+        obj = io.get(key)
+        if obj is None:
+            return None
+        rollout = ModelRollout.model_validate(obj)
+        live_route = _own(io.get(HTTP_ROUTE.key(key.name, key.namespace)), key.name)
+        setting = await _setting(io, rollout, live_route)
+        servers = {
+            each["metadata"]["name"]: read_server(each, *_around(io, each))
+            for each in io.owned(obj, INFERENCE_SERVICE)
+            if VERSION_ANNOTATION in (each["metadata"].get("annotations") or {})
+        }
+        parent = setting.parent
+        routes = io.owned(obj, HTTP_ROUTE)
+        return Snapshot(
+            obj=obj,
+            rollout=rollout,
+            versions=read_versions(io.list(MODEL_VERSION, key.namespace), rollout.spec.project_ref.name),
+            servers=servers,
+            pins=read_pins(routes, key.name, parent) if parent else {},
+            route=read_route(live_route, rollout, parent) if live_route is not None and parent else None,
+            parent=parent,
+            pool=setting.pool,
+            url=_url(io, rollout, parent) if parent else None,
+            reading=_reading(self._statistics, io, rollout, setting),
+            obstacle=setting.obstacle,
+            conflict=older_rival(rollout, io.list(MODEL_ROLLOUT)),
+            token=secrets.token_hex(16),
+        )
+
+    def plan(self, snapshot: Snapshot, now: datetime) -> Plan:
+        return make_plan(snapshot, now)
+
+
+# ---- who is woken ----------------------------------------------------------------------------------------------------
+def _same_project(rollout: Object, version: Object) -> bool:
+    return bool(rollout["spec"]["projectRef"] == version["spec"]["projectRef"])
+
+
+def _uses_pool(rollout: Object, pool: Object) -> bool:
+    reference = (rollout["spec"].get("serving") or {}).get("poolRef") or {}
+    return bool(reference.get("name") == pool["metadata"]["name"])
+
+
+def _rivals(changed: Object, stores: Stores) -> Iterable[Key]:
+    """Rollouts with the same path, which may have waited for this one to go."""
+    path = changed["spec"]["routing"]["path"]
+    for other in stores.list(MODEL_ROLLOUT):
+        if other["spec"]["routing"]["path"] == path:
+            yield MODEL_ROLLOUT.key_of(other)
+
+
+def _of_slice(slice_: Object, stores: Stores) -> Iterable[Key]:
+    service = (slice_["metadata"].get("labels") or {}).get(SERVICE_LABEL, "")
+    yield from _of_service(inference_service_of(service), slice_["metadata"]["namespace"], stores)
+
+
+def _of_pod(pod: Object, stores: Stores) -> Iterable[Key]:
+    service = (pod["metadata"].get("labels") or {}).get(POD_LABEL, "")
+    yield from _of_service(service, pod["metadata"]["namespace"], stores)
+
+
+def _of_service(name: str, namespace: str, stores: Stores) -> Iterable[Key]:
+    service = stores.get(INFERENCE_SERVICE.key(name, namespace)) if name else None
+    for reference in (service or {}).get("metadata", {}).get("ownerReferences") or ():
+        if reference["kind"] == MODEL_ROLLOUT.kind:
+            yield MODEL_ROLLOUT.key(reference["name"], namespace)
+
+
+def _nobody(_changed: Object, _stores: Stores) -> Iterable[Key]:
+    return ()
+
+
+# ---- what is read ----------------------------------------------------------------------------------------------------
+def _own(route: Object | None, rollout: str) -> Object | None:
+    """The route, if it is the rollout's: another one of that name is nothing that we may read or write."""
+    labels = (route or {}).get("metadata", {}).get("labels") or {}
+    return route if labels.get(owner_label(MODEL_ROLLOUT.kind)) == label_value(rollout) else None
+
+
+def _around(io: Io, service: Object) -> tuple[list[Object], list[Object]]:
+    """EndpointSlices and pods of an InferenceService."""
+    name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
+    return (
+        io.list(SERVING_SLICE, namespace, {SERVICE_LABEL: predictor_of(name)}),
+        io.list(POD, namespace, {POD_LABEL: name}),
+    )
+
+
+async def _setting(io: Io, rollout: ModelRollout, route: Object | None) -> _Setting:
+    """Without a Platform, what runs is still looked after at the gateway where it is: a rollback must not wait."""
+    obj = io.get(PLATFORM.key("default"))
+    platform = Platform.model_validate(obj) if obj is not None else None
+    pool, obstacle = await _pool(io, rollout)
+    if platform is not None:
+        config = platform.spec.gateway
+        return _Setting(config.parent_ref, config.statistics_port, pool, obstacle)
+    message = "There is no Platform named default: an administrator has to create it."
+    parent = gw.parent_of(route) if route is not None else None
+    return _Setting(parent, 19001, pool, Trouble(Reason.DependencyMissing, message))
+
+
+async def _pool(io: Io, rollout: ModelRollout) -> tuple[ComputePoolSpec | None, Trouble | None]:
+    reference = rollout.spec.serving.pool_ref
+    if reference is None:
+        return None, None
+    obj = io.get(COMPUTE_POOL.key(reference.name))
+    if obj is None:
+        message = f"spec.serving.poolRef: there is no ComputePool {reference.name}: create it, or name another."
+        return None, Trouble(Reason.DependencyMissing, message)
+    pool = ComputePool.model_validate(obj).spec
+    if pool.allowed_namespaces is not None:
+        namespace = await io.live(NAMESPACE.key(str(rollout.metadata.namespace)))
+        labels = (namespace or {}).get("metadata", {}).get("labels") or {}
+        wanted = pool.allowed_namespaces.selector.match_labels
+        if any(labels.get(name) != value for name, value in wanted.items()):
+            message = (
+                f"spec.serving.poolRef: ComputePool {reference.name} is not for namespace"
+                f" {rollout.metadata.namespace}: ask an administrator, or name another."
+            )
+            return None, Trouble(Reason.NotAllowed, message)
+    return pool, None
+
+
+def _url(io: Io, rollout: ModelRollout, parent: GatewayParentRef) -> str | None:
+    spec = rollout.spec
+    routed = gw.Routed(
+        str(rollout.metadata.namespace), rollout.metadata.name, spec.project_ref.name, parent, spec.routing
+    )
+    return gw.url(routed, io.get(GATEWAY.key(parent.name, parent.namespace)))
+
+
+def older_rival(rollout: ModelRollout, others: Iterable[Object]) -> str | None:
+    """The oldest rollout that wants the same requests, if it is older; of equal age, the first by name."""
+
+    def age(each: ModelRollout) -> tuple[str, str, str]:
+        meta = each.metadata
+        return (meta.creation_timestamp or "", str(meta.namespace), meta.name)
+
+    rivals = [ModelRollout.model_validate(each) for each in others if not each["metadata"].get("deletionTimestamp")]
+    older = [
+        each for each in rivals if age(each) < age(rollout) and gw.overlap(each.spec.routing, rollout.spec.routing)
+    ]
+    first = min(older, key=age, default=None)
+    return f"{first.metadata.namespace}/{first.metadata.name}" if first else None
+
+
+def _reading(statistics: Statistics, io: Io, rollout: ModelRollout, setting: _Setting) -> Reading:
+    """Statistics, while there is a candidate that needs them."""
+    namespace, status = str(rollout.metadata.namespace), rollout.status
+    owner = f"{namespace}/{rollout.metadata.name}"
+    if status.candidate is None or setting.parent is None or rollout.metadata.deletion_timestamp:
+        statistics.forget(owner)
+        return Reading()
+    labels = dict(zip(_PROXY_LABELS, (setting.parent.name, setting.parent.namespace), strict=True))
+    services = [each.service for each in status.versions or () if each.role in ("Stable", "Candidate")]
+    windows = {checks.window_of(check) for check in rollout.spec.checks}
+    interest = Interest(
+        proxies=proxy_urls(io.list(PROXY_POD, labels=labels), setting.statistics_port),
+        clusters=tuple(cluster_name(namespace, predictor_of(each), PORT) for each in services),
+        windows=tuple(sorted(windows or {60.0})),
+        mark=_mark(rollout),
+    )
+    return statistics.read(owner, interest)
+
+
+def _mark(rollout: ModelRollout) -> str:
+    """Names the present step of the present candidate: no window reaches back to an earlier one."""
+    status = rollout.status
+    step = f"{status.step.index}@{status.step.started_at}" if status.step else "starting"
+    return f"{status.candidate}/{status.attempts or 0}/{step}"

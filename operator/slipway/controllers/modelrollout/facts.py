@@ -1,0 +1,191 @@
+"""What the plan of a rollout knows: frozen facts, read from objects and statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from slipway.adapters import gateway as gw
+from slipway.adapters import kserve
+from slipway.adapters.envoy_stats import Reading
+from slipway.adapters.kserve import Model, Readiness, Trouble
+from slipway.api.computepool import ComputePoolSpec
+from slipway.api.meta import parse_time
+from slipway.api.modelrollout import ModelRollout
+from slipway.api.modelversion import ModelVersion
+from slipway.api.platform import GatewayParentRef
+from slipway.runtime.resources import Object, is_deleting, uid_of
+
+
+@dataclass(frozen=True)
+class Version:
+    """A ModelVersion of the project.
+
+    :param created: when it was recorded: the newest is the last one recorded
+    """
+
+    model: Model
+    created: datetime
+    passed: bool
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+
+@dataclass(frozen=True)
+class Server:
+    """An InferenceService of the rollout."""
+
+    name: str
+    version: str
+    uid: str
+    created: datetime
+    readiness: Readiness
+    deleting: bool = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can answer requests now."""
+        return self.readiness.endpoints > 0 and not self.deleting
+
+    @property
+    def ready(self) -> bool:
+        """Whether it may get more requests than it has."""
+        return self.readiness.ready and not self.deleting
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A pin route."""
+
+    uid: str
+    token: str
+    created: datetime
+    acceptance: gw.Acceptance
+    deleting: bool = False
+
+
+@dataclass(frozen=True)
+class Route:
+    """The weighted route.
+
+    :param weights: by InferenceService, the stable one first
+    :param serves: whether its host names and path are those of the spec
+    """
+
+    uid: str
+    weights: Mapping[str, int]
+    acceptance: gw.Acceptance
+    rejected: tuple[str, ...] = ()
+    serves: bool = True
+    deleting: bool = False
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that one look found.
+
+    :param obj: the ModelRollout as it is stored
+    :param rollout: the same, typed
+    :param versions: ModelVersions of the project, by name
+    :param servers: by name
+    :param pins: by name of the InferenceService
+    :param route: the weighted route
+    :param parent: the Gateway
+    :param pool: where servers go, with `poolRef`
+    :param url: where clients send predictions
+    :param reading: what the gateway counted
+    :param obstacle: why nothing new can be made at present
+    :param conflict: an older rollout that has the same URL
+    :param token: random, for a pin route that may have to be made
+    """
+
+    obj: Object
+    rollout: ModelRollout
+    versions: Mapping[str, Version] = field(default_factory=dict)
+    servers: Mapping[str, Server] = field(default_factory=dict)
+    pins: Mapping[str, Pin] = field(default_factory=dict)
+    route: Route | None = None
+    parent: GatewayParentRef | None = None
+    pool: ComputePoolSpec | None = None
+    url: str | None = None
+    reading: Reading = field(default_factory=Reading)
+    obstacle: Trouble | None = None
+    conflict: str | None = None
+    token: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.rollout.metadata.name
+
+    @property
+    def namespace(self) -> str:
+        return str(self.rollout.metadata.namespace)
+
+    def server_of(self, version: str | None) -> Server | None:
+        """The InferenceService of a version."""
+        return next((each for each in self.servers.values() if each.version == version), None)
+
+
+# ---- from objects ----------------------------------------------------------------------------------------------------
+def read_versions(objects: Iterable[Object], project: str) -> dict[str, Version]:
+    """ModelVersions of a project that are not being deleted."""
+    found: dict[str, Version] = {}
+    for obj in objects:
+        if is_deleting(obj) or obj["spec"]["projectRef"]["name"] != project:
+            continue
+        record = ModelVersion.model_validate(obj)
+        model = Model(
+            name=record.metadata.name,
+            digest=record.spec.digests.model,
+            artifact=record.spec.artifact,
+            manifest_digest=record.spec.manifest_digest,
+            online_features=record.spec.feature_service is not None,
+        )
+        found[model.name] = Version(model, _created(obj), record.spec.passed)
+    return found
+
+
+def read_server(obj: Object, slices: Iterable[Object], pods: Iterable[Object]) -> Server:
+    """One InferenceService."""
+    meta = obj["metadata"]
+    return Server(
+        name=meta["name"],
+        version=(meta.get("annotations") or {}).get(kserve.VERSION_ANNOTATION, ""),
+        uid=uid_of(obj),
+        created=_created(obj),
+        readiness=kserve.readiness(obj, slices, pods),
+        deleting=is_deleting(obj),
+    )
+
+
+def read_route(obj: Object, rollout: ModelRollout, parent: GatewayParentRef) -> Route:
+    """The weighted route."""
+    return Route(
+        uid=uid_of(obj),
+        weights=gw.weights_of(obj),
+        acceptance=gw.acceptance(obj, parent),
+        rejected=gw.rejected_of(obj),
+        serves=gw.serves(obj, rollout.spec.routing),
+        deleting=is_deleting(obj),
+    )
+
+
+def read_pins(objects: Sequence[Object], rollout: str, parent: GatewayParentRef) -> dict[str, Pin]:
+    """Pin routes by the InferenceService that they are for."""
+    found: dict[str, Pin] = {}
+    for obj in objects:
+        weights = gw.weights_of(obj)
+        service = next(iter(weights), "")
+        if obj["metadata"]["name"] == gw.pin_of(service, rollout):
+            found[service] = Pin(
+                uid_of(obj), gw.token_of(obj), _created(obj), gw.acceptance(obj, parent), is_deleting(obj)
+            )
+    return found
+
+
+def _created(obj: Mapping[str, Any]) -> datetime:
+    return parse_time(obj["metadata"]["creationTimestamp"])

@@ -1,0 +1,158 @@
+"""From the state to objects: what to apply and what to delete, in the order that loses no request.
+
+Added:   InferenceService → (ready) pin route → (known to the gateway) reference with weight 0 → weight.
+Removed: reference → (gone from the gateway, DRAIN) pin route → (SETTLE) InferenceService.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from slipway.adapters import gateway as gw
+from slipway.adapters import kserve
+from slipway.adapters.kserve import Deployment
+from slipway.controllers.modelrollout.facts import Snapshot
+from slipway.controllers.modelrollout.state import Member, State
+from slipway.controllers.modelrollout.steps import SETTLE, is_reachable
+from slipway.runtime.controller import Action, Apply, Delete
+from slipway.runtime.resources import HTTP_ROUTE, INFERENCE_SERVICE
+
+DRAIN = timedelta(seconds=10)
+"""How long requests that are under way may take before a version's pin route goes."""
+
+Weights = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What should be there."""
+
+    weights: Weights
+    actions: tuple[Action, ...]
+
+
+def lay_out(snapshot: Snapshot, state: State, now: datetime) -> Layout:
+    """The actions of this pass. Times of draining are noted in `state`."""
+    weights = weights_of(snapshot, state, now)
+    actions = [*_route(snapshot, state, weights)]
+    for member in state.members.values():
+        if member.role != "Retiring":
+            actions += _serve(snapshot, member)
+    for member in state.members.values():
+        if member.role == "Retiring":
+            actions += _retire(snapshot, member, weights, now)
+        else:
+            member.drained_at = None
+    return Layout(weights, tuple(actions))
+
+
+def weights_of(snapshot: Snapshot, state: State, now: datetime) -> Weights:
+    """References of the weighted route in their order: the stable version, then the candidate. They sum up to 100."""
+    stable = state.members.get(state.stable or "")
+    if stable is None:
+        return ()
+    candidate = state.members.get(state.candidate or "")
+    if candidate is None or not _may_be_attached(snapshot, state, candidate, now):
+        return ((stable.service, 100),)
+    return ((stable.service, 100 - state.weight), (candidate.service, state.weight))
+
+
+def _may_be_attached(snapshot: Snapshot, state: State, candidate: Member, now: datetime) -> bool:
+    if state.position is not None and state.weight:
+        return True
+    server = snapshot.servers.get(candidate.service)
+    if server is None or server.deleting:
+        return False
+    attached = snapshot.route is not None and candidate.service in snapshot.route.weights
+    return attached or (server.ready and is_reachable(snapshot, candidate.service, now))
+
+
+def may_route(snapshot: Snapshot) -> bool:
+    """Whether routes may be written: with an older rollout at the same URL, only if ours is there already."""
+    return snapshot.conflict is None or (snapshot.route is not None and snapshot.route.serves)
+
+
+def _routed(snapshot: Snapshot) -> gw.Routed | None:
+    if snapshot.parent is None or not may_route(snapshot):
+        return None
+    spec = snapshot.rollout.spec
+    return gw.Routed(snapshot.namespace, snapshot.name, spec.project_ref.name, snapshot.parent, spec.routing)
+
+
+def _route(snapshot: Snapshot, state: State, weights: Weights) -> Iterator[Action]:
+    routed = _routed(snapshot)
+    if weights and routed is not None:
+        yield Apply(gw.weighted_route(routed, weights, tuple(state.rejected)))
+
+
+def _serve(snapshot: Snapshot, member: Member) -> Iterator[Action]:
+    version = snapshot.versions.get(member.name)
+    if version is not None and snapshot.obstacle is None:
+        spec = snapshot.rollout.spec
+        deployment = Deployment(snapshot.namespace, snapshot.name, spec.project_ref.name, spec.serving, snapshot.pool)
+        yield Apply(kserve.inference_service(deployment, version.model))
+    routed, pin = _routed(snapshot), snapshot.pins.get(member.service)
+    server = snapshot.servers.get(member.service)
+    if routed is not None and (pin is not None or member.role != "Candidate" or (server is not None and server.ready)):
+        token = pin.token if pin is not None and pin.token else _token(snapshot, member.service)
+        yield Apply(gw.pin_route(routed, member.service, token))
+
+
+def _token(snapshot: Snapshot, service: str) -> str:
+    """One value a pin route, also where one pass makes several."""
+    return hashlib.sha256(f"{snapshot.token}/{service}".encode()).hexdigest()[:32]
+
+
+def _retire(snapshot: Snapshot, member: Member, weights: Weights, now: datetime) -> Iterator[Action]:
+    if not _is_detached(snapshot, member.service, weights):
+        member.drained_at = None
+        return
+    if member.drained_at is None or member.drained_at > now:
+        member.drained_at = now
+    pin, server = snapshot.pins.get(member.service), snapshot.servers.get(member.service)
+    if pin is not None and now >= member.drained_at + DRAIN:
+        yield Delete(HTTP_ROUTE.key(gw.pin_of(member.service, snapshot.name), snapshot.namespace), pin.uid)
+    if server is not None and pin is None and now >= member.drained_at + DRAIN + SETTLE:
+        yield Delete(INFERENCE_SERVICE.key(server.name, snapshot.namespace), server.uid)
+
+
+def _is_detached(snapshot: Snapshot, service: str, weights: Weights) -> bool:
+    """Whether the gateway sends no request to a version any more, and will not."""
+    if service in dict(weights):
+        return False
+    route = snapshot.route
+    return route is None or (service not in route.weights and route.acceptance.seen)
+
+
+def next_removal(state: State, now: datetime) -> float | None:
+    """Seconds until a retiring version's next object may go, or a previous version's time is over."""
+    times = [
+        member.drained_at + delay
+        for member in state.members.values()
+        if member.drained_at is not None
+        for delay in (DRAIN, DRAIN + SETTLE)
+    ]
+    times += [member.keep_until for member in state.members.values() if member.keep_until is not None]
+    ahead = [(time - now).total_seconds() for time in times if time > now]
+    return min(ahead) if ahead else None
+
+
+# ---- the end ---------------------------------------------------------------------------------------------------------
+def tear_down(snapshot: Snapshot, since: datetime, now: datetime) -> tuple[tuple[Action, ...], bool]:
+    """Remove everything of a rollout that is being deleted; whether nothing is left.
+
+    The weighted route goes first, so that clients are told that there is no such path, instead of errors of servers
+    that are on their way out.
+    """
+    settled = now >= since + SETTLE or now < since
+    namespace, route = snapshot.namespace, snapshot.route
+    first = [Delete(HTTP_ROUTE.key(snapshot.name, namespace), route.uid)] if route is not None else []
+    pins = [
+        Delete(HTTP_ROUTE.key(gw.pin_of(each, snapshot.name), namespace), p.uid) for each, p in snapshot.pins.items()
+    ]
+    servers = [Delete(INFERENCE_SERVICE.key(each.name, namespace), each.uid) for each in snapshot.servers.values()]
+    actions = (*first, *pins, *servers) if settled else tuple(first)
+    return actions, not (first or pins or servers)

@@ -1,0 +1,57 @@
+"""The plan of a rollout, as one page: remember, hear people, select, advance, lay out, report. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from slipway.api.meta import parse_time
+from slipway.controllers.modelrollout import people, selection, steps
+from slipway.controllers.modelrollout.facts import Snapshot
+from slipway.controllers.modelrollout.layout import lay_out, next_removal, tear_down
+from slipway.controllers.modelrollout.report import report
+from slipway.controllers.modelrollout.state import State, recall
+from slipway.runtime.controller import Plan
+
+WATCHING = 1.0
+"""Seconds between looks while a candidate has a step: how fast a failing version loses its requests."""
+STARTING = 5.0
+_SOON = 0.2
+
+
+def plan(snapshot: Snapshot, now: datetime) -> Plan:
+    """What to write for one rollout."""
+    deleted_at = snapshot.rollout.metadata.deletion_timestamp
+    if deleted_at:
+        return _end(snapshot, parse_time(deleted_at), now)
+    state = recall(snapshot, now)
+    promoted = people.hear(snapshot, state)
+    choice = selection.choose(snapshot, state)
+    selection.select(snapshot, state, choice, now)
+    progress = steps.advance(snapshot, state, promoted, now)
+    _expire(state, now)
+    layout = lay_out(snapshot, state, now)
+    status = report(snapshot, state, selection.choose(snapshot, state), progress, layout, now)
+    return Plan(layout.actions, status, tuple(state.notes), _next_look(snapshot, state, now), "keep")
+
+
+def _expire(state: State, now: datetime) -> None:
+    """Let the previous version go when its time is over."""
+    for member in list(state.members.values()):
+        if member.role == "Previous" and (member.keep_until is None or member.keep_until <= now):
+            state.release(member.name)
+
+
+def _next_look(snapshot: Snapshot, state: State, now: datetime) -> float | None:
+    """Seconds until the next look without any event; objects that change wake the rollout by themselves."""
+    times = [next_removal(state, now)]
+    if state.candidate is not None:
+        server = snapshot.server_of(state.candidate)
+        watched = state.position is not None or (server is not None and server.ready)
+        times.append(WATCHING if watched else STARTING)
+    ahead = [time for time in times if time is not None]
+    return max(_SOON, min(ahead)) if ahead else None
+
+
+def _end(snapshot: Snapshot, since: datetime, now: datetime) -> Plan:
+    actions, done = tear_down(snapshot, since, now)
+    return Plan(actions, requeue_after=None if done else WATCHING, finalizer="drop" if done else "keep")

@@ -1,0 +1,309 @@
+"""The status: what a person reads, and what the next pass remembers."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from slipway.adapters.envoy_stats import cluster_name
+from slipway.adapters.kserve import PORT, Trouble, predictor_of
+from slipway.api.meta import parse_time
+from slipway.api.modelrollout import (
+    HandledAnnotations,
+    ModelRolloutStatus,
+    ServedVersion,
+    StepStatus,
+)
+from slipway.api.reasons import Reason
+from slipway.controllers.modelrollout import checks
+from slipway.controllers.modelrollout.facts import Snapshot
+from slipway.controllers.modelrollout.layout import Layout, may_route
+from slipway.controllers.modelrollout.selection import Choice
+from slipway.controllers.modelrollout.state import Member, State
+from slipway.controllers.modelrollout.steps import Progress
+from slipway.runtime.conditions import Conditions, timestamp
+
+NUMBERS_EVERY = timedelta(seconds=10)
+"""Verdicts are written at once, numbers alone not more often than this: each write is a request to the API server."""
+_VERSIONS_SHOWN = 8
+
+
+def report(
+    snapshot: Snapshot, state: State, choice: Choice, progress: Progress, layout: Layout, now: datetime
+) -> dict[str, Any]:
+    """The whole status."""
+    before = snapshot.rollout.status
+    fresh = _numbers_are_due(before, progress, now)
+    status = ModelRolloutStatus(
+        observed_generation=snapshot.rollout.metadata.generation,
+        phase=_phase(snapshot, state, progress),
+        url=snapshot.url,
+        stable=state.stable,
+        candidate=state.candidate,
+        weight=state.weight if state.candidate else None,
+        candidate_since=timestamp(state.candidate_since) if state.candidate_since else None,
+        attempts=state.attempts or None,
+        step=StepStatus(
+            index=state.position.index, name=state.position.name, started_at=timestamp(state.position.started_at)
+        )
+        if state.position
+        else None,
+        versions=_versions(snapshot, state, layout, fresh),
+        checks=(progress.checks if fresh else before.checks) or None,
+        measured_at=timestamp(now) if fresh and progress.checks else before.measured_at if progress.checks else None,
+        rejected=list(state.rejected.values()) or None,
+        history=state.history or None,
+        handled=_handled(state),
+    )
+    conditions = Conditions(snapshot.obj, now)
+    _state_ready(conditions, snapshot, state, choice)
+    _state_progressing(conditions, snapshot, state, choice, progress)
+    _state_stalled(conditions, snapshot, state, choice, progress)
+    _state_statistics(conditions, snapshot, state)
+    return {**status.wire(), "conditions": conditions.list()}
+
+
+def _handled(state: State) -> HandledAnnotations | None:
+    if state.promote_seen is None and state.retry_seen is None:
+        return None
+    return HandledAnnotations(promote=state.promote_seen, retry=state.retry_seen)
+
+
+def _numbers_are_due(before: ModelRolloutStatus, progress: Progress, now: datetime) -> bool:
+    if [(each.name, each.verdict) for each in before.checks or ()] != [(e.name, e.verdict) for e in progress.checks]:
+        return True
+    written = parse_time(before.measured_at) if before.measured_at else None
+    return written is None or written > now or now - written >= NUMBERS_EVERY
+
+
+def _phase(snapshot: Snapshot, state: State, progress: Progress) -> Any:
+    steps = snapshot.rollout.spec.steps
+    if state.candidate is None:
+        if state.stable is None:
+            return "Waiting"
+        return "RollingBack" if _is_rolling_back(state) else "Healthy"
+    if state.position is None:
+        return "Starting"
+    if progress.failing:
+        return "Paused"
+    if state.position.index >= len(steps):
+        return "Promoting"
+    step = steps[state.position.index]
+    if step.set_weight is not None:
+        return "Progressing"
+    return "Paused" if step.pause is not None else "Analyzing"
+
+
+def _is_rolling_back(state: State) -> bool:
+    return any(
+        each.role == "Retiring" and each.name in state.rejected and not each.drained_at
+        for each in state.members.values()
+    )
+
+
+# ---- versions --------------------------------------------------------------------------------------------------------
+_ORDER = {"Stable": 0, "Candidate": 1, "Previous": 2, "Retiring": 3}
+
+
+def _versions(snapshot: Snapshot, state: State, layout: Layout, fresh: bool) -> list[ServedVersion] | None:
+    shares = _observed(snapshot, state) if fresh else _observed_before(snapshot)
+    members = sorted(state.members.values(), key=lambda each: (_ORDER[each.role], each.name))
+    shown = [_version(snapshot, member, layout, shares.get(member.name)) for member in members[:_VERSIONS_SHOWN]]
+    return shown or None
+
+
+def _version(snapshot: Snapshot, member: Member, layout: Layout, observed: str | None) -> ServedVersion:
+    server = snapshot.servers.get(member.service)
+    route = snapshot.route
+    accepted = member.accepted_weight
+    if route is None:
+        accepted = None
+    elif route.acceptance.seen:
+        accepted = route.weights.get(member.service, 0)
+    return ServedVersion(
+        name=member.name,
+        digest=member.digest,
+        service=member.service,
+        role=member.role,
+        ready=server is not None and server.ready,
+        desired_weight=dict(layout.weights).get(member.service, 0),
+        accepted_weight=accepted,
+        observed_percent=observed,
+        keep_until=timestamp(member.keep_until) if member.keep_until else None,
+        drained_at=timestamp(member.drained_at) if member.drained_at else None,
+    )
+
+
+def _observed(snapshot: Snapshot, state: State) -> dict[str, str]:
+    """Shares of requests in the longest window that is watched."""
+    stable, candidate = state.members.get(state.stable or ""), state.members.get(state.candidate or "")
+    lengths = [window for _, window in snapshot.reading.windows]
+    if stable is None or candidate is None or not lengths or state.position is None:
+        return {}
+
+    def stats(member: Member) -> Any:
+        cluster = cluster_name(snapshot.namespace, predictor_of(member.service), PORT)
+        return snapshot.reading.windows.get((cluster, max(lengths)), checks.NOTHING)
+
+    shares = checks.observed_percent(stats(candidate), stats(stable)) or {}
+    named: dict[str, Decimal] = {candidate.name: shares["candidate"], stable.name: shares["stable"]} if shares else {}
+    return {name: str(share) for name, share in named.items()}
+
+
+def _observed_before(snapshot: Snapshot) -> dict[str, str]:
+    versions = snapshot.rollout.status.versions or ()
+    return {each.name: each.observed_percent for each in versions if each.observed_percent is not None}
+
+
+# ---- conditions ------------------------------------------------------------------------------------------------------
+def _state_ready(conditions: Conditions, snapshot: Snapshot, state: State, choice: Choice) -> None:
+    server = snapshot.server_of(state.stable)
+    route = snapshot.route
+    if state.stable is None:
+        reason, message = _why_nothing_serves(snapshot, state, choice)
+        conditions.false("Ready", reason, message)
+    elif not may_route(snapshot):
+        conditions.false("Ready", Reason.PathTaken, _conflict(snapshot))
+    elif server is None or not server.alive:
+        trouble = (server.readiness.trouble if server else None) or snapshot.obstacle
+        message = trouble.message if trouble else f"No server of version {state.stable} is ready."
+        conditions.false("Ready", trouble.reason if trouble else Reason.ServersNotReady, message)
+    elif route is None or route.deleting or (not route.acceptance.seen and route.acceptance.reason == "Pending"):
+        message = route.acceptance.message if route else "The route is being made."
+        # Weights that were accepted before stay in force until the gateway has taken in the new ones.
+        conditions.set("Ready", _ready_before(snapshot), Reason.Progressing, message)
+    elif not route.acceptance.accepted and not _only_candidate_lacks_servers(route.acceptance.reason, server.alive):
+        message = f"The gateway does not accept the route: {route.acceptance.reason}: {route.acceptance.message}"
+        conditions.false("Ready", Reason.RouteNotAccepted, message)
+    else:
+        conditions.true("Ready", *_serving(state))
+
+
+def _only_candidate_lacks_servers(reason: str, stable_alive: bool) -> bool:
+    return reason == "EndpointsNotFound" and stable_alive
+
+
+def _ready_before(snapshot: Snapshot) -> Any:
+    found = [each.status for each in snapshot.rollout.status.conditions or () if each.type == "Ready"]
+    return found[0] if found else "False"
+
+
+def _serving(state: State) -> tuple[str, str]:
+    if state.candidate is not None and state.weight:
+        message = f"Version {state.stable} takes {100 - state.weight} %, version {state.candidate} {state.weight} %."
+        return Reason.Progressing, message
+    message = f"Version {state.stable} takes all requests."
+    last = state.history[0] if state.history else None
+    if last is not None and last.outcome == "RolledBack" and last.name in state.rejected:
+        rejection = state.rejected[last.name]
+        return Reason.RolledBack, f"{message} Version {last.name} was rejected: {rejection.message}"
+    return Reason.Healthy, message
+
+
+def _why_nothing_serves(snapshot: Snapshot, state: State, choice: Choice) -> tuple[str, str]:
+    if snapshot.obstacle is not None:
+        return snapshot.obstacle.reason, snapshot.obstacle.message
+    if not may_route(snapshot):
+        return Reason.PathTaken, _conflict(snapshot)
+    trouble = _trouble_of_candidate(snapshot, state)
+    if trouble is not None:
+        return trouble.reason, trouble.message
+    if state.candidate is not None:
+        return Reason.Starting, f"The servers of version {state.candidate} start."
+    return choice.reason or Reason.WaitingForVersion, choice.message or "There is no version to serve."
+
+
+def _conflict(snapshot: Snapshot) -> str:
+    routing = snapshot.rollout.spec.routing
+    hosts = f" on {', '.join(routing.hostnames)}" if routing.hostnames else ""
+    return (
+        f"spec.routing.path: {routing.path}{hosts} belongs to ModelRollout {snapshot.conflict}, which is older:"
+        " choose another path or other host names."
+    )
+
+
+def _trouble_of_candidate(snapshot: Snapshot, state: State) -> Trouble | None:
+    server = snapshot.server_of(state.candidate) if state.candidate else None
+    return server.readiness.trouble if server is not None and state.position is None else None
+
+
+def _state_progressing(
+    conditions: Conditions, snapshot: Snapshot, state: State, choice: Choice, progress: Progress
+) -> None:
+    """As for Deployments: True also when a rollout is complete; False when it cannot go on."""
+    if progress.failing:
+        conditions.false("Progressing", Reason.ChecksFailed, _failing(progress))
+    elif state.candidate is not None:
+        if state.position is None:
+            conditions.true("Progressing", Reason.Starting, f"The servers of version {state.candidate} start.")
+        else:
+            reason = Reason.Analyzing if _phase(snapshot, state, progress) == "Analyzing" else Reason.Progressing
+            message = (
+                f"Version {state.candidate}, step {state.position.name}, {state.weight} %: waits for {_calm(progress)}."
+            )
+            conditions.true("Progressing", reason, message)
+    elif state.stable is not None and choice.version is None and choice.reason:
+        conditions.false("Progressing", choice.reason, choice.message)
+    elif state.stable is not None:
+        conditions.true("Progressing", Reason.Healthy, f"Version {state.stable} is what is wanted.")
+
+
+def _calm(progress: Progress) -> str:
+    """What is waited for, without numbers that change each second."""
+    undecided = [each.name for each in progress.checks if each.verdict == "Inconclusive"]
+    if undecided:
+        return f"requests: check {undecided[0]} has too few for a verdict"
+    return (
+        progress.waiting_for.partition(": ")[0] if progress.waiting_for.startswith("check ") else progress.waiting_for
+    )
+
+
+def _failing(progress: Progress) -> str:
+    return " ".join(f"Check {each.name} failed: {each.message}" for each in progress.failing)
+
+
+def _state_stalled(
+    conditions: Conditions, snapshot: Snapshot, state: State, choice: Choice, progress: Progress
+) -> None:
+    """Stated only when a person must act."""
+    trouble = _trouble_of_candidate(snapshot, state)
+    if snapshot.conflict is not None:
+        conditions.true("Stalled", Reason.PathTaken, _conflict(snapshot))
+    elif snapshot.obstacle is not None:
+        conditions.true("Stalled", snapshot.obstacle.reason, snapshot.obstacle.message)
+    elif progress.failing:
+        conditions.true(
+            "Stalled",
+            Reason.ChecksFailed,
+            f"Version {state.candidate} is held at {state.weight} %. {_held(snapshot, state)}",
+        )
+    elif trouble is not None:
+        conditions.true("Stalled", trouble.reason, trouble.message)
+    elif choice.version is None and choice.reason and snapshot.rollout.spec.version.policy == "Pinned":
+        conditions.true("Stalled", choice.reason, choice.message)
+
+
+def _held(snapshot: Snapshot, state: State) -> str:
+    if snapshot.rollout.spec.rollback.automatic:
+        return f"Its checks fail, but version {state.stable} has no ready server to go back to."
+    return f"Its checks fail and spec.rollback.automatic is false: pin {state.stable} to end it, or correct the cause."
+
+
+def _state_statistics(conditions: Conditions, snapshot: Snapshot, state: State) -> None:
+    """Whether checks can be measured; stated while a candidate has requests and there are checks."""
+    if not state.weight or not snapshot.rollout.spec.checks:
+        return
+    reading, candidate = snapshot.reading, state.members.get(state.candidate or "")
+    cluster = cluster_name(snapshot.namespace, predictor_of(candidate.service), PORT) if candidate else ""
+    if not reading.proxies:
+        message = "The gateway has no proxy pods that can be asked, so checks stay Inconclusive."
+        conditions.false("StatisticsAvailable", Reason.NoStatistics, message)
+    elif not reading.reachable:
+        message = f"None of {reading.proxies} proxies answers at Platform spec.gateway.statisticsPort: correct it."
+        conditions.false("StatisticsAvailable", Reason.NoStatistics, message)
+    elif cluster not in reading.known:
+        message = f"The gateway counts nothing under {cluster}: set `mergeBackends` in its EnvoyProxy."
+        conditions.false("StatisticsAvailable", Reason.NoStatistics, message)
+    else:
+        conditions.true("StatisticsAvailable", Reason.Connected, "Requests are counted for each version.")

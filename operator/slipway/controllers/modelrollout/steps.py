@@ -1,0 +1,262 @@
+"""The candidate's way: servers, pin route, a reference with weight 0, the steps, the promotion, or an end.
+
+Two rules stand above the steps. A weight is raised only if the candidate's servers are ready and the gateway has
+accepted what it was told before. And a weight never falls while a version is a candidate: it becomes zero, and the
+candidacy or the attempt is over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from slipway.adapters.envoy_stats import cluster_name
+from slipway.adapters.kserve import PORT, predictor_of
+from slipway.api.meta import parse_duration
+from slipway.api.modelrollout import CheckStatus, Rejection, Step
+from slipway.api.reasons import Reason
+from slipway.controllers.modelrollout import checks
+from slipway.controllers.modelrollout.facts import Server, Snapshot
+from slipway.controllers.modelrollout.state import PROMOTION, Position, State
+from slipway.runtime.conditions import Note, timestamp
+
+ATTEMPTS = 3
+"""How often a candidate's servers may fail after they were ready until it is rejected."""
+SETTLE = timedelta(seconds=5)
+"""How long a gateway without statistics gets to bring a new cluster to its proxies."""
+UNKNOWN_CLUSTER = timedelta(seconds=30)
+"""How long statistics may not know a cluster until we go on without them (they never will without `mergeBackends`)."""
+
+
+@dataclass
+class Progress:
+    """What one pass found out about the candidate.
+
+    :param checks: verdicts, as the spec orders them
+    :param failing: verdicts that failed and do not roll back (`automatic: false`, or no stable servers to go back to)
+    :param waiting_for: what the candidate waits for
+    """
+
+    checks: list[CheckStatus] = field(default_factory=list)
+    failing: list[CheckStatus] = field(default_factory=list)
+    waiting_for: str = ""
+
+
+def advance(snapshot: Snapshot, state: State, promoted: bool, now: datetime) -> Progress:
+    """Move the candidate as far as the facts allow. `promoted`: a person ends the present pause."""
+    progress = Progress()
+    if state.candidate is None:
+        return progress
+    server = snapshot.server_of(state.candidate)
+    if state.position is None:
+        _start(snapshot, state, server, progress, now)
+    elif server is None or not server.alive:
+        _lost_servers(snapshot, state, now)
+        progress.waiting_for = "its servers"
+    else:
+        _judge(snapshot, state, progress, now)
+        if state.candidate is not None and not progress.failing:
+            _walk(snapshot, state, server, progress, promoted, now)
+    return progress
+
+
+# ---- start -----------------------------------------------------------------------------------------------------------
+def _start(snapshot: Snapshot, state: State, server: Server | None, progress: Progress, now: datetime) -> None:
+    if server is None or not server.ready:
+        progress.waiting_for = "its servers"
+        _enforce_deadline(snapshot, state, server, now)
+    elif not is_reachable(snapshot, server.name, now):
+        progress.waiting_for = "the gateway to know its servers"
+    elif state.stable is None:
+        _promote(snapshot, state, now)
+    elif not _is_attached(snapshot, server.name):
+        progress.waiting_for = "the gateway to accept its reference"
+    else:
+        _enter(snapshot.rollout.spec.steps, state, 0, now)
+        _walk(snapshot, state, server, progress, False, now)
+
+
+def is_reachable(snapshot: Snapshot, service: str, now: datetime) -> bool:
+    """Whether every proxy knows a version's cluster: by its statistics, or, without any, after a while."""
+    pin = snapshot.pins.get(service)
+    if pin is None or pin.deleting or not pin.acceptance.accepted:
+        return False
+    reading, age = snapshot.reading, now - pin.created
+    if cluster_name(snapshot.namespace, predictor_of(service), PORT) in reading.known:
+        return True
+    return age >= (UNKNOWN_CLUSTER if reading.reachable else SETTLE)
+
+
+def _is_attached(snapshot: Snapshot, service: str) -> bool:
+    route = snapshot.route
+    return route is not None and service in route.weights and route.acceptance.accepted
+
+
+def _enforce_deadline(snapshot: Snapshot, state: State, server: Server | None, now: datetime) -> None:
+    deadline = snapshot.rollout.spec.progress_deadline
+    if state.candidate_since is None or state.candidate_since > now:
+        state.candidate_since = now
+    if snapshot.obstacle is not None or now - state.candidate_since <= parse_duration(deadline):
+        return
+    trouble = server.readiness.trouble if server else None
+    reason = trouble.reason if trouble else Reason.ProgressDeadlineExceeded
+    detail = trouble.message if trouble else "Look at its pods, or raise spec.progressDeadline for slow starts."
+    reject(snapshot, state, reason, f"Its servers were not ready within {deadline}. {detail}", now)
+
+
+# ---- ends ------------------------------------------------------------------------------------------------------------
+def reject(snapshot: Snapshot, state: State, reason: str, message: str, now: datetime) -> None:
+    """The candidate failed: no request from now on, and never again unless a person says so."""
+    name = state.candidate
+    if name is None:
+        return
+    version = snapshot.versions.get(name)
+    digest = version.model.digest if version else state.members[name].digest
+    rejection = Rejection(name=name, digest=digest, reason=reason, message=message[:1024], at=timestamp(now))
+    state.reject(rejection, frozenset(snapshot.versions))
+    state.record(name, "RolledBack", now)
+    state.release(name)
+    state.end_candidacy()
+    back = f" All requests go to {state.stable}." if state.stable else ""
+    state.notes.append(Note("Warning", Reason.RolledBack, f"Version {name} is rejected: {message}{back}"))
+
+
+def _lost_servers(snapshot: Snapshot, state: State, now: datetime) -> None:
+    """No server is left: no requests at once. A node may have gone away, so it begins anew, but not for ever."""
+    state.attempts += 1
+    if state.attempts >= ATTEMPTS:
+        reject(
+            snapshot, state, Reason.ServersUnstable, f"Its servers failed {ATTEMPTS} times after they were ready.", now
+        )
+        return
+    state.weight, state.position, state.candidate_since = 0, None, now
+    message = f"No server of version {state.candidate} is ready any more: it starts anew once there is one."
+    state.notes.append(Note("Warning", Reason.ServersLost, message))
+
+
+def _promote(snapshot: Snapshot, state: State, now: datetime) -> None:
+    name, before = state.candidate, state.stable
+    if name is None:
+        return
+    for member in list(state.members.values()):
+        if member.role == "Previous":
+            state.release(member.name)
+    if before is not None and before in state.members:
+        keep = parse_duration(snapshot.rollout.spec.rollback.keep_previous)
+        state.members[before].role, state.members[before].keep_until = "Previous", now + keep
+    state.members[name].role = "Stable"
+    state.stable = name
+    state.end_candidacy()
+    state.record(name, "Promoted", now)
+    state.notes.append(Note("Normal", Reason.Promoted, f"Version {name} takes all requests."))
+
+
+# ---- checks ----------------------------------------------------------------------------------------------------------
+def _judge(snapshot: Snapshot, state: State, progress: Progress, now: datetime) -> None:
+    if not state.weight:
+        return
+    spec = snapshot.rollout.spec
+    for check in spec.checks:
+        if checks.applies(check, state.weight):
+            window = checks.window_of(check)
+            candidate = snapshot.reading.windows.get(
+                (_cluster(snapshot, state, state.candidate), window), checks.NOTHING
+            )
+            stable = snapshot.reading.windows.get((_cluster(snapshot, state, state.stable), window), checks.NOTHING)
+            progress.checks.append(checks.judge(check, candidate, stable, state.weight))
+    failed = [each for each in progress.checks if each.verdict == "Failed"]
+    if not failed:
+        return
+    stable_server = snapshot.server_of(state.stable)
+    if spec.rollback.automatic and stable_server is not None and stable_server.alive:
+        sentences = " ".join(f"Check {each.name}: {each.message}" for each in failed)
+        reject(snapshot, state, Reason.ChecksFailed, sentences, now)
+    else:
+        progress.failing = failed
+
+
+def _cluster(snapshot: Snapshot, state: State, name: str | None) -> str:
+    member = state.members.get(name or "")
+    return cluster_name(snapshot.namespace, predictor_of(member.service), PORT) if member else ""
+
+
+# ---- steps -----------------------------------------------------------------------------------------------------------
+def _walk(snapshot: Snapshot, state: State, server: Server, progress: Progress, promoted: bool, now: datetime) -> None:
+    steps = snapshot.rollout.spec.steps
+    while state.position is not None:
+        position = state.position
+        if position.index >= len(steps):
+            if _set_weight(snapshot, state, server, 100, progress, now):
+                _promote(snapshot, state, now)
+            return
+        if not _is_done(snapshot, state, server, steps[position.index], progress, promoted, now):
+            return
+        promoted = False
+        _enter(steps, state, position.index + 1, now)
+        if position.index + 1 < len(steps) and steps[position.index + 1].analyze is not None:
+            return  # what was counted so far belongs to the step before
+
+
+def _enter(steps: list[Step], state: State, index: int, now: datetime) -> None:
+    name = steps[index].name if index < len(steps) else PROMOTION
+    state.position = Position(index, name, now)
+    state.notes.append(Note("Normal", Reason.StepStarted, f"Version {state.candidate}: step {name}."))
+
+
+def _is_done(
+    snapshot: Snapshot, state: State, server: Server, step: Step, progress: Progress, promoted: bool, now: datetime
+) -> bool:
+    if step.set_weight is not None:
+        return _set_weight(snapshot, state, server, max(step.set_weight, state.weight), progress, now)
+    if step.pause is not None and step.pause.until is not None:
+        progress.waiting_for = f"a person: annotate the rollout slipway.dev/promote: {step.name}:{state.candidate}"
+        return promoted
+    if step.pause is not None:
+        progress.waiting_for = f"{step.pause.for_} to pass"
+        return _elapsed(state, now) >= parse_duration(step.pause.for_ or "0s")
+    return step.analyze is None or _analyzed(snapshot, state, step, progress, now)
+
+
+def _set_weight(
+    snapshot: Snapshot, state: State, server: Server, weight: int, progress: Progress, now: datetime
+) -> bool:
+    """Raise the weight if that is safe; whether the gateway has accepted it."""
+    route = snapshot.route
+    in_force = route is not None and route.acceptance.accepted
+    matches = route is not None and route.weights.get(server.name) == state.weight
+    if state.weight < weight:
+        if not server.ready:
+            progress.waiting_for = "its servers to be ready"
+        elif not (in_force and matches and is_reachable(snapshot, server.name, now)):
+            progress.waiting_for = "the gateway to accept what it was told before"
+        else:
+            state.weight = weight
+            progress.waiting_for = f"the gateway to accept {weight} %"
+        return False
+    progress.waiting_for = f"the gateway to accept {weight} %"
+    return in_force and matches
+
+
+def _analyzed(snapshot: Snapshot, state: State, step: Step, progress: Progress, now: datetime) -> bool:
+    if step.analyze is None:
+        return True
+    duration = parse_duration(step.analyze.for_)
+    progress.waiting_for = f"{step.analyze.for_} of analysis to pass"
+    if _elapsed(state, now) < duration:
+        return False
+    undecided = [each for each in progress.checks if each.verdict != "Success"]
+    if undecided:
+        progress.waiting_for = f"check {undecided[0].name}: {undecided[0].message}"
+        return False
+    for check in snapshot.rollout.spec.checks:
+        if checks.applies(check, state.weight) and state.weight:
+            cluster = _cluster(snapshot, state, state.candidate)
+            stats = snapshot.reading.windows.get((cluster, checks.window_of(check)), checks.NOTHING)
+            if not checks.covered(check, stats, duration.total_seconds()):
+                progress.waiting_for = f"check {check.name}: {stats.seconds:.0f} s of its window are watched so far"
+                return False
+    return True
+
+
+def _elapsed(state: State, now: datetime) -> timedelta:
+    return now - state.position.started_at if state.position else timedelta()
