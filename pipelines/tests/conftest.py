@@ -81,6 +81,8 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         f"-s3.port={ports[6]}",
         f"-s3.port.grpc={ports[7]}",
         f"-s3.config={folder / 's3.json'}",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
         "-volume.max=200",
         "-master.volumeSizeLimitMB=64",
         *(f"-{flag}={port}" for flag, port in zip(flags, ports, strict=False)),
@@ -151,7 +153,7 @@ def postgres_binary(name: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     """A PostgreSQL of this session, run by an unprivileged user, which it insists on."""
     folder = Path(f"/tmp/slipway-postgres-{uuid.uuid4().hex[:8]}")
     folder.mkdir(mode=0o700)
@@ -167,8 +169,11 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     log = folder / "log"
     try:
         subprocess.run(
-            [*as_user, postgres_binary("initdb"), "-D", str(folder / "data"), "-U", server.user]
-            + ["-A", "scram-sha-256", f"--pwfile={secret}", "-E", "UTF8", "--no-sync", "--locale=C"],
+            [
+                *as_user,
+                *(postgres_binary("initdb"), "-D", str(folder / "data"), "-U", server.user, f"--pwfile={secret}"),
+                *("-A", "scram-sha-256", "-E", "UTF8", "--no-sync", "--locale=C"),
+            ],
             check=True,
             capture_output=True,
             cwd=folder,
