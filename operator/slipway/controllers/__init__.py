@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
+from slipway.adapters.artifacts import Artifacts
+from slipway.adapters.engines import engines
+from slipway.adapters.network import Network
+from slipway.adapters.secrets import Secrets
+from slipway.contracts.digests import digest_bytes
+from slipway.controllers.computepool import ComputePoolController
+from slipway.controllers.dataset import DatasetController
+from slipway.controllers.datasetversion import DatasetVersionController
+from slipway.controllers.featureset import FeatureSetController
+from slipway.controllers.modelproject import ModelProjectController
+from slipway.controllers.modelversion import ModelVersionController
+from slipway.controllers.platform import PlatformController
+from slipway.controllers.shared.work import Runner
+from slipway.controllers.trainingrun import TrainingRunController
 from slipway.runtime.controller import Controller
 from slipway.runtime.settings import Settings
 
 
-def all_controllers(settings: Settings) -> list[Controller[Any]]:  # noqa: ARG001 - each controller takes its share
+@cache
+def pipeline_digest() -> str:
+    """Digest of the compiled pipeline that this release carries."""
+    from slipway_pipelines.compiled import training_ir
+
+    return digest_bytes(training_ir())
+
+
+def all_controllers(settings: Settings) -> list[Controller[Any]]:
     """Every controller, wired with its adapters; the order has no meaning."""
-    return []
+    secrets = Secrets()
+    artifacts = Artifacts(secrets)
+    runner = Runner(settings.runner_image, settings.image_pull_policy)
+    return [
+        PlatformController(artifacts, Network()),
+        ComputePoolController(),
+        ModelProjectController(secrets, pipeline_digest),
+        DatasetController(artifacts, runner),
+        DatasetVersionController(artifacts, runner),
+        FeatureSetController(artifacts, runner),
+        TrainingRunController(artifacts, runner, engines(), pipeline_digest),
+        ModelVersionController(artifacts, runner),
+    ]

@@ -159,5 +159,5 @@ async def _of_deleted(
         return DatasetSnapshot(found, versions=versions)
     maker = owner(dataset, dataset.spec.project_ref.name)
     prefix = f"datasets/{found.namespace}/{found.name}/"
-    erasure = await observe_erasure(io, artifacts, maker, dataset.spec.project_ref, (prefix,))
+    erasure = await observe_erasure(io, artifacts, found.raw, maker, dataset.spec.project_ref, (prefix,))
     return DatasetSnapshot(found, versions=versions, erasure=erasure)

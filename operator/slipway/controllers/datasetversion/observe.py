@@ -37,7 +37,7 @@ async def observe(io: Io, artifacts: Artifacts, key: Key) -> DatasetVersionSnaps
     prefixes = await _prefixes(io, artifacts, found)
     maker = owner(found.typed, spec.project_ref.name)
     return DatasetVersionSnapshot(
-        found, dataset, await observe_erasure(io, artifacts, maker, spec.project_ref, prefixes)
+        found, dataset, await observe_erasure(io, artifacts, found.raw, maker, spec.project_ref, prefixes)
     )
 
 
@@ -46,15 +46,15 @@ async def _prefixes(io: Io, artifacts: Artifacts, found: Subject[DatasetVersion]
     spec = found.typed.spec
     folder = key_of(spec.report).rpartition("/")[0] + "/"
     platform = links.platform(io)
-    if platform is None or spec.manifest is None:
-        return (folder,)
-    location = Location.of(platform)
-    mine = await _parts(artifacts, location, spec.manifest)
+    location = Location.of(platform) if platform is not None else None
+    mine: frozenset[str] = frozenset()
+    if location is not None and spec.manifest is not None:
+        mine = await _parts(artifacts, location, spec.manifest)
     for other in read_all(io, DATASET_VERSION, DatasetVersion, found.namespace):
         same = other.spec.dataset_ref == spec.dataset_ref and other.metadata.uid != found.typed.metadata.uid
-        if same and other.spec.manifest == spec.manifest:
-            return ()  # another record of the same content: nothing may go
-        if same and other.spec.manifest is not None and mine:
+        if same and other.spec.digest == spec.digest:
+            return ()  # another verdict on the same content: nothing may go
+        if same and location is not None and other.spec.manifest is not None and mine:
             mine -= await _parts(artifacts, location, other.spec.manifest)
     return (*sorted(mine), folder)
 

@@ -52,12 +52,7 @@ def verdict(spec: DatasetVersionSpec) -> tuple[Reason, str]:
 
 
 def _current(snapshot: DatasetVersionSnapshot, conditions: Conditions) -> None:
-    """Whether the Dataset uses this version; nothing is said where there is no Dataset."""
-    if snapshot.dataset is None:
-        return
-    dataset, name = snapshot.dataset.metadata.name, snapshot.subject.name
-    current = snapshot.dataset.status.current_version
-    if current == name:
-        conditions.true("Current", Reason.Current, f"Dataset {dataset} has this version.")
-    elif current is not None:
-        conditions.false("Current", Reason.Superseded, f"Dataset {dataset} has {current}.")
+    """That the Dataset uses this version; nothing is said of others, for being superseded is no fault."""
+    dataset = snapshot.dataset
+    if dataset is not None and dataset.status.current_version == snapshot.subject.name:
+        conditions.true("Current", Reason.Current, f"Dataset {dataset.metadata.name} has this version.")

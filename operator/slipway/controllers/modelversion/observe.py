@@ -51,4 +51,6 @@ async def observe(io: Io, artifacts: Artifacts, key: Key) -> ModelVersionSnapsho
         for other in read_all(io, MODEL_VERSION, ModelVersion, key.namespace)
     )
     prefixes = () if shared else (key_of(spec.artifact) + "/",)
-    return ModelVersionSnapshot(found, places, await observe_erasure(io, artifacts, maker, spec.project_ref, prefixes))
+    return ModelVersionSnapshot(
+        found, places, await observe_erasure(io, artifacts, found.raw, maker, spec.project_ref, prefixes)
+    )

@@ -47,11 +47,10 @@ def verdict(spec: ModelVersionSpec) -> tuple[Reason, str]:
 
 
 def _serving(snapshot: ModelVersionSnapshot, conditions: Conditions) -> None:
+    """Where it serves; nothing is said where it does not, for the end of a service is no news of the version."""
     if snapshot.places:
         where = listed(f"ModelRollout {each.rollout} ({each.role})" for each in snapshot.places)
         conditions.true("Serving", Reason.Serving, f"Served by {where}.")
-    else:
-        conditions.false("Serving", Reason.NotServing, "No ModelRollout has servers of this version.")
 
 
 def _deletion(snapshot: ModelVersionSnapshot, conditions: Conditions, now: datetime, runner: Runner) -> Plan:

@@ -13,16 +13,16 @@ from datetime import datetime
 from typing import Any
 
 from slipway.adapters.artifacts import Artifacts, Location
-from slipway.adapters.jobs import Owner, Work, prepare
+from slipway.adapters.jobs import Owner, Work, folder, prepare
 from slipway.api.meta import LocalRef
 from slipway.api.platform import Platform
 from slipway.api.reasons import Reason
 from slipway.contracts.jobs import DeleteDataRequest, DeleteDataResult
 from slipway.controllers.shared import links
-from slipway.controllers.shared.work import Answered, Runner, Step, advance, answered, listed
+from slipway.controllers.shared.work import Answered, Runner, Step, advance, answered, listed, stage_jobs
 from slipway.runtime.conditions import Note
 from slipway.runtime.controller import Call, Io
-from slipway.runtime.resources import NAMESPACE
+from slipway.runtime.resources import NAMESPACE, Object
 
 BATCH_PAUSE = 0.5
 """Seconds between two batches that the operator deletes by itself."""
@@ -41,18 +41,24 @@ class Erasure:
 
 
 async def observe_erasure(
-    io: Io, artifacts: Artifacts, owner: Owner, reference: LocalRef, prefixes: Sequence[str]
+    io: Io, artifacts: Artifacts, raw: Object, owner: Owner, reference: LocalRef, prefixes: Sequence[str]
 ) -> Erasure:
-    """Read what `erase` needs."""
+    """Read what `erase` needs.
+
+    :param raw: the object that is being deleted; a Job that it has already keeps to what it was asked
+    """
     platform = links.platform(io)
     if platform is None or not prefixes:
         return Erasure(tuple(prefixes), platform)
     location = Location.of(platform)
-    if links.project(io, reference, owner.namespace) is None or await _terminating(io, owner.namespace):
+    if links.project(io, reference, owner.namespace) is None or await is_terminating(io, owner.namespace):
         left = False
         for prefix in prefixes:
             left = left or bool(await artifacts.list(location, prefix, limit=1))
         return Erasure(tuple(prefixes), platform, left=left)
+    for started in stage_jobs(io, raw, "delete-data"):
+        asked = await artifacts.get_json(location, f"{folder(owner.namespace, started)}request.json", DeleteDataRequest)
+        prefixes = prefixes if asked is None else asked.prefixes
     work = prepare(owner, "delete-data", DeleteDataRequest(store=location.store, prefix="", prefixes=list(prefixes)))
     job = await answered(io, artifacts, location, owner.namespace, work.name, DeleteDataRequest, DeleteDataResult)
     return Erasure(tuple(prefixes), platform, work, job)
@@ -78,7 +84,7 @@ def erase(facts: Erasure, runner: Runner, now: datetime) -> tuple[Step, tuple[No
     return advance(facts.work, facts.job, runner.pod(facts.platform), now, doing=Reason.Deleting, what=what), ()
 
 
-async def _terminating(io: Io, namespace: str) -> bool:
+async def is_terminating(io: Io, namespace: str) -> bool:
     """Whether a namespace is being deleted, so that nothing new can be made in it."""
     found = await io.live(NAMESPACE.key(namespace))
     return found is None or bool(found["metadata"].get("deletionTimestamp"))

@@ -1,0 +1,99 @@
+"""The port to whatever executes a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol, TypeVar
+
+from slipway.adapters.artifacts import Artifacts, Location
+from slipway.adapters.jobs import Owner, PodSettings
+from slipway.api.reasons import Reason
+from slipway.contracts.jobs import RegisterResult, TrainingRequest
+from slipway.runtime.controller import Action, Io
+from slipway.runtime.resources import Object
+
+F = TypeVar("F")
+
+RunPhase = Literal["Absent", "Pending", "Running", "Succeeded", "Failed"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run, as an engine knows it.
+
+    :param raw: the TrainingRun as it came
+    :param attempt: the attempt that its status has, from 1
+    :param started: whether its status says that it was started
+    """
+
+    owner: Owner
+    raw: Object
+    location: Location
+    attempt: int = 1
+    started: bool = False
+
+    @property
+    def prefix(self) -> str:
+        """Folder of everything that the run's code writes."""
+        return f"runs/{self.owner.namespace}/{self.owner.uid}/"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What an engine needs to start a run, or the next part of it.
+
+    :param request: for a start; one that was made before goes before it
+    :param produce, judge: pods of the two halves
+    """
+
+    request: TrainingRequest | None
+    produce: PodSettings
+    judge: PodSettings
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How a run goes.
+
+    :param phase: Absent: the engine knows nothing of it; Failed is final
+    :param stage: part of the pipeline that runs, in the words of `TrainingRun.status.stage`
+    :param percent: how much of the whole pipeline is done
+    :param job: Kubernetes Job to look at, where there is one
+    :param result: what to record, with Succeeded
+    """
+
+    phase: RunPhase
+    actions: tuple[Action, ...] = ()
+    stage: str | None = None
+    percent: int | None = None
+    attempt: int = 1
+    job: str | None = None
+    reason: Reason | str = Reason.Progressing
+    message: str = ""
+    result: RegisterResult | None = None
+    requeue_after: float | None = None
+
+
+class PipelineEngine(Protocol[F]):
+    """Executes compiled pipelines."""
+
+    async def observe(self, io: Io, artifacts: Artifacts, run: Run) -> F:
+        """Read all that is known about a run. :raises Unavailable: the engine or the store does not answer"""
+        ...
+
+    def known(self, facts: F) -> bool:
+        """Whether the run was handed over: then nothing may keep it from going on."""
+        ...
+
+    def advance(self, run: Run, facts: F, order: Order, now: datetime) -> RunState:
+        """Hand the run over, or say how it goes and what it needs next. Pure; the same facts give the same actions."""
+        ...
+
+    def cancel(self, run: Run, facts: F) -> tuple[Action, ...]:
+        """End a run that is no longer wanted; nothing where it has ended. Pure."""
+        ...
+
+
+Engines = Mapping[str, PipelineEngine[Any]]
