@@ -49,6 +49,6 @@ def parse(line: str) -> RefusalError | None:
     try:
         told = json.loads(line.removeprefix(MARK))
         kind = UserCodeError if told["userCode"] else RefusalError
-        return kind(Reason(told["reason"]), str(told["message"]))
+        return kind(Reason[told["reason"]], str(told["message"]))
     except (ValueError, KeyError, TypeError):
         return None

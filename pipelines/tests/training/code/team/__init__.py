@@ -1,0 +1,1 @@
+"""Training code as a team would write it, for tests."""
