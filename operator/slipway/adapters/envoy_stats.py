@@ -267,7 +267,6 @@ class GatewayStatistics:
         self._clock = clock
         self._tracked: dict[str, _Tracking] = {}
         self._proxies: dict[str, _Proxy] = {}
-        self._session: aiohttp.ClientSession | None = None
 
     def read(self, owner: str, interest: Interest) -> Reading:
         """Renew the interest of `owner` (a rollout) for `LEASE` seconds, and answer from what is known.
@@ -296,9 +295,6 @@ class GatewayStatistics:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._proxies.clear()
         self._tracked.clear()
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
 
     def _reading(self, interest: Interest, marked_at: float, now: float) -> Reading:
         # A proxy that is gone from the list has counted requests of this window: its series count until they are old.
@@ -332,10 +328,11 @@ class GatewayStatistics:
             proxy.task = asyncio.get_running_loop().create_task(self._scrape_while_wanted(proxy), name=f"scrape {base}")
 
     async def _scrape_while_wanted(self, proxy: _Proxy) -> None:
-        while wanted := self._wanted(proxy.base):
-            begin = self._clock()
-            await self._scrape(proxy, wanted)
-            await asyncio.sleep(max(0.05, self._interval - (self._clock() - begin)))
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT)) as session:
+            while wanted := self._wanted(proxy.base):
+                begin = self._clock()
+                await self._scrape(session, proxy, wanted)
+                await asyncio.sleep(max(0.05, self._interval - (self._clock() - begin)))
 
     def _drop_old(self, now: float) -> None:
         """Forget proxies that nobody scrapes any more and whose samples are too old for any window."""
@@ -357,9 +354,9 @@ class GatewayStatistics:
                     wanted[cluster] = max(horizon, wanted.get(cluster, 0.0))
         return wanted
 
-    async def _scrape(self, proxy: _Proxy, wanted: Mapping[str, float]) -> None:
+    async def _scrape(self, session: aiohttp.ClientSession, proxy: _Proxy, wanted: Mapping[str, float]) -> None:
         try:
-            scrape = parse(await self._get(proxy.base))
+            scrape = parse(await _get(session, proxy.base))
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             if self._clock() - proxy.scraped_at > STALE:
                 logger.debug("%s does not answer: %s", proxy.base, error or type(error).__name__)
@@ -377,21 +374,20 @@ class GatewayStatistics:
             # Envoy knows a cluster before it has counted anything: absent counters are zeros.
             series.add(proxy.scraped_at, scrape.counters.get(cluster, Counters()))
 
-    async def _get(self, base: str) -> str:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
-        # `usedonly` leaves out counters that never counted: most of them, on most proxies.
-        query = {"usedonly": "", "filter": FILTER}
-        async with self._session.get(f"{base}/stats/prometheus", params=query) as answer:
-            answer.raise_for_status()
-            parts: list[bytes] = []
-            size = 0
-            async for part in answer.content.iter_chunked(2**16):
-                size += len(part)
-                if size > _LIMIT:
-                    raise ValueError(f"more than {_LIMIT} bytes of statistics")
-                parts.append(part)
-            return b"".join(parts).decode()
+
+async def _get(session: aiohttp.ClientSession, base: str) -> str:
+    # `usedonly` leaves out counters that never counted: most of them, on most proxies.
+    query = {"usedonly": "", "filter": FILTER}
+    async with session.get(f"{base}/stats/prometheus", params=query) as answer:
+        answer.raise_for_status()
+        parts: list[bytes] = []
+        size = 0
+        async for part in answer.content.iter_chunked(2**16):
+            size += len(part)
+            if size > _LIMIT:
+                raise ValueError(f"more than {_LIMIT} bytes of statistics")
+            parts.append(part)
+        return b"".join(parts).decode()
 
 
 def proxy_urls(pods: Iterable[Mapping[str, object]], port: int) -> tuple[str, ...]:

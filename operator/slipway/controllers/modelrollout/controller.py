@@ -242,7 +242,12 @@ def older_rival(rollout: ModelRollout, others: Iterable[Object]) -> str | None:
         meta = each.metadata
         return (meta.creation_timestamp or "", str(meta.namespace), meta.name)
 
-    rivals = [ModelRollout.model_validate(each) for each in others if not each["metadata"].get("deletionTimestamp")]
+    path = rollout.spec.routing.path
+    rivals = [
+        ModelRollout.model_validate(each)
+        for each in others
+        if each["spec"]["routing"]["path"] == path and not each["metadata"].get("deletionTimestamp")
+    ]
     older = [
         each for each in rivals if age(each) < age(rollout) and gw.overlap(each.spec.routing, rollout.spec.routing)
     ]

@@ -14,7 +14,6 @@ from slipway.adapters.kserve import Model, Readiness, Trouble
 from slipway.api.computepool import ComputePoolSpec
 from slipway.api.meta import parse_time
 from slipway.api.modelrollout import ModelRollout
-from slipway.api.modelversion import ModelVersion
 from slipway.api.platform import GatewayParentRef
 from slipway.runtime.resources import Object, is_deleting, uid_of
 
@@ -137,15 +136,16 @@ def read_versions(objects: Iterable[Object], project: str) -> dict[str, Version]
     for obj in objects:
         if is_deleting(obj) or obj["spec"]["projectRef"]["name"] != project:
             continue
-        record = ModelVersion.model_validate(obj)
+        # Read as it is, for there may be hundreds of versions and this is done each second: only the operator writes them.
+        spec = obj["spec"]
         model = Model(
-            name=record.metadata.name,
-            digest=record.spec.digests.model,
-            artifact=record.spec.artifact,
-            manifest_digest=record.spec.manifest_digest,
-            online_features=record.spec.feature_service is not None,
+            name=obj["metadata"]["name"],
+            digest=spec["digests"]["model"],
+            artifact=spec["artifact"],
+            manifest_digest=spec["manifestDigest"],
+            online_features=bool(spec.get("featureService")),
         )
-        found[model.name] = Version(model, _created(obj), record.spec.passed)
+        found[model.name] = Version(model, _created(obj), bool(spec["passed"]))
     return found
 
 

@@ -200,7 +200,8 @@ def _walk(snapshot: Snapshot, state: State, server: Server, progress: Progress, 
 def _enter(steps: list[Step], state: State, index: int, now: datetime) -> None:
     name = steps[index].name if index < len(steps) else PROMOTION
     state.position = Position(index, name, now)
-    state.notes.append(Note("Normal", Reason.StepStarted, f"Version {state.candidate}: step {name}."))
+    if index < len(steps):
+        state.notes.append(Note("Normal", Reason.StepStarted, f"Version {state.candidate}: step {name}."))
 
 
 def _is_done(

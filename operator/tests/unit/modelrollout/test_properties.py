@@ -1,0 +1,275 @@
+"""What holds whatever happens, in whatever order: checked after every pass of the operator in a played world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from unit.modelrollout.world import NAME, STEPS, World, version_of
+
+from slipway.adapters.gateway import weights_of
+from slipway.controllers.modelrollout.facts import Snapshot
+from slipway.runtime.controller import Apply, Delete, Plan
+from slipway.runtime.resources import HTTP_ROUTE, INFERENCE_SERVICE, MODEL_ROLLOUT, MODEL_VERSION
+
+PAUSED = [STEPS[0], {"name": "approval", "pause": {"until": "Promoted"}}, *STEPS[1:]]
+TIMED = [STEPS[0], STEPS[1], {"name": "rest", "pause": {"for": "15s"}}, STEPS[4]]
+
+NUMBERS = st.integers(2, 9)
+EVENTS = st.one_of(
+    st.tuples(st.just("steps"), st.integers(1, 30)),
+    st.tuples(st.just("pass_time"), st.integers(1, 30)),
+    st.tuples(st.just("reconcile"), st.none()),
+    st.tuples(st.just("kserve_works"), st.none()),
+    st.tuples(st.just("gateway_works"), st.none()),
+    st.tuples(st.just("gateway_away"), st.booleans()),
+    st.tuples(st.just("kserve_away"), st.booleans()),
+    st.tuples(st.just("servers_flap"), st.tuples(NUMBERS, st.booleans())),
+    st.tuples(st.just("new_version"), st.tuples(NUMBERS, st.sampled_from([0, 0, 60]))),
+    st.tuples(st.just("version_gone"), st.integers(1, 9)),
+    st.tuples(st.just("traffic"), st.sampled_from([0, 3, 100])),
+    st.tuples(st.just("status_lost"), st.none()),
+    st.tuples(st.just("restart"), st.none()),
+    st.tuples(st.just("killed_while_writing"), st.integers(0, 4)),
+    st.tuples(st.just("clock"), st.integers(-4000, 4000)),
+    st.tuples(st.just("promote"), st.sampled_from(["approval", "approval:1", "approval:2", "watch"])),
+    st.tuples(st.just("retry"), st.tuples(NUMBERS, st.integers(0, 3))),
+    st.tuples(st.just("pin"), st.one_of(st.none(), st.integers(1, 9))),
+    st.tuples(st.just("edit_steps"), st.sampled_from([0, 1, 2])),
+    st.tuples(st.just("route_edited"), st.none()),
+)
+
+
+@dataclass
+class Attempt:
+    """A candidate on its way, to see that its weight only rises."""
+
+    name: str = ""
+    number: int = 0
+    weight: int = 0
+
+
+@dataclass
+class Laws:
+    """Judges every pass of the operator."""
+
+    world: World
+    attempt: Attempt = field(default_factory=Attempt)
+    rejected: set[str] = field(default_factory=set)
+    stable: set[str] = field(default_factory=set)
+
+    def check(self, snapshot: Snapshot, plan: Plan) -> None:
+        weights = {service: weight for each in plan.actions for service, weight in self._weights(each).items()}
+        live = dict(snapshot.route.weights) if snapshot.route else {}
+        self._sums_up(snapshot, plan, weights)
+        self._raises_only_what_is_ready(snapshot, live, weights)
+        self._rejected_get_nothing(plan, weights)
+        self._keeps_what_serves(plan)
+        self._rises_until_the_end(plan)
+        self._bad_versions_do_not_become_stable(plan)
+
+    def _weights(self, action: object) -> dict[str, int]:
+        if isinstance(action, Apply) and action.manifest["metadata"]["name"] == NAME:
+            return weights_of(action.manifest)
+        return {}
+
+    def _sums_up(self, snapshot: Snapshot, plan: Plan, weights: dict[str, int]) -> None:
+        assert not weights or sum(weights.values()) == 100, weights
+        stable = (plan.status or {}).get("stable")
+        assert not stable or weights, "a route stays empty though there is a stable version"
+        for action in plan.actions:
+            assert not (isinstance(action, Delete) and action.key == HTTP_ROUTE.key(NAME, snapshot.namespace))
+
+    def _raises_only_what_is_ready(self, snapshot: Snapshot, live: dict[str, int], weights: dict[str, int]) -> None:
+        if len(weights) < 2:
+            return
+        stable, candidate = list(weights)
+        server = snapshot.servers[candidate]
+        if weights[candidate] > live.get(candidate, 0):
+            assert server.ready
+            assert snapshot.route is not None
+            assert snapshot.route.acceptance.accepted
+            assert snapshot.pins[candidate].acceptance.accepted
+        assert weights[candidate] == 0 or server.alive, "requests for a version without servers"
+        assert stable != candidate
+
+    def _rejected_get_nothing(self, plan: Plan, weights: dict[str, int]) -> None:
+        rejected = {each["name"] for each in (plan.status or {}).get("rejected", ())}
+        for name in rejected:
+            assert weights.get(self.world.service(name), 0) == 0, "requests for a rejected version"
+        retried = (self.world.rollout["metadata"].get("annotations") or {}).get("slipway.dev/retry", "").split(":")[0]
+        assert self.rejected - {retried} <= rejected, "a rejection was forgotten"
+        self.rejected = rejected
+
+    def _keeps_what_serves(self, plan: Plan) -> None:
+        for action in plan.actions:
+            if isinstance(action, Delete) and action.key.type == INFERENCE_SERVICE:
+                assert not self.world.gateway.in_force.get(action.key.name), "servers with requests are deleted"
+                assert action.key.name not in self.world.weights(), "servers in the route are deleted"
+
+    def _rises_until_the_end(self, plan: Plan) -> None:
+        status = plan.status or {}
+        now = Attempt(status.get("candidate", ""), status.get("attempts", 0), status.get("weight", 0))
+        if (now.name, now.number) == (self.attempt.name, self.attempt.number):
+            assert now.weight >= self.attempt.weight, "a candidate's weight fell"
+        self.attempt = now
+
+    def _bad_versions_do_not_become_stable(self, plan: Plan) -> None:
+        stable = (plan.status or {}).get("stable")
+        if stable and self.stable and stable not in self.stable:
+            assert self.world.behaviour[self.world.service(stable)].failing == 0, "a failing version was promoted"
+        if stable:
+            self.stable.add(stable)
+
+
+class Run:
+    """Plays events in a world and checks the laws after each pass."""
+
+    def __init__(self) -> None:
+        self.world = World({"rollback": {"keepPrevious": "60s"}})
+        self.laws = Laws(self.world)
+        self.names: dict[int, str] = {1: self.world.serve_first()}
+        self.laws.stable.add(self.names[1])
+
+    def play(self, event: str, argument: object) -> None:
+        handler: Callable[[object], None] = getattr(self, f"_{event}")
+        handler(argument)
+        self._pass()
+
+    def _pass(self, crash_after: int | None = None) -> None:
+        snapshot = self.world.observe()
+        plan = self.world.controller.plan(snapshot, self.world.now)
+        self.laws.check(snapshot, plan)
+        self.world.reconcile(crash_after, plan)
+
+    def _steps(self, seconds: object) -> None:
+        for _ in range(int(str(seconds))):
+            self.world.let_kserve_work()
+            self.world.let_gateway_work()
+            self.world.pass_time(1)
+            self._pass()
+
+    def _pass_time(self, seconds: object) -> None:
+        self.world.pass_time(int(str(seconds)))
+
+    def _reconcile(self, _: object) -> None:
+        pass
+
+    def _kserve_works(self, _: object) -> None:
+        self.world.let_kserve_work()
+
+    def _gateway_works(self, _: object) -> None:
+        self.world.let_gateway_work()
+
+    def _gateway_away(self, away: object) -> None:
+        self.world.gateway.answering = not away
+
+    def _kserve_away(self, away: object) -> None:
+        self.world.kserve_answering = not away
+
+    def _servers_flap(self, argument: object) -> None:
+        assert isinstance(argument, tuple)
+        number, ready = argument
+        if number in self.names:
+            service = self.world.service(self.names[number])
+            (self.world.unready.discard if ready else self.world.unready.add)(service)
+
+    def _new_version(self, argument: object) -> None:
+        assert isinstance(argument, tuple)
+        number, failing = argument
+        if number not in self.names:
+            self.names[number] = self.world.add_version(number, failing=failing)
+
+    def _version_gone(self, number: object) -> None:
+        name = self.names.get(int(str(number)))
+        if name and name != self.world.status.stable:
+            self.world.remove(MODEL_VERSION, name)
+
+    def _traffic(self, rate: object) -> None:
+        self.world.rate = int(str(rate))
+
+    def _status_lost(self, _: object) -> None:
+        self.world.put(MODEL_ROLLOUT, {**self.world.rollout, "status": {}})
+        self.laws.attempt = Attempt()
+
+    def _restart(self, _: object) -> None:
+        self.world.gateway.restart_operator()
+
+    def _killed_while_writing(self, actions: object) -> None:
+        self._pass(crash_after=int(str(actions)))
+
+    def _clock(self, seconds: object) -> None:
+        self.world.now += timedelta(seconds=int(str(seconds)))
+
+    def _promote(self, value: object) -> None:
+        self.world.annotate(promote=str(value))
+
+    def _retry(self, argument: object) -> None:
+        assert isinstance(argument, tuple)
+        number, nonce = argument
+        self.world.annotate(retry=f"{self.names.get(number, 'none')}:{nonce}")
+
+    def _pin(self, number: object) -> None:
+        self.world.pin(self.names.get(int(str(number))) if number is not None else None)
+
+    def _edit_steps(self, which: object) -> None:
+        steps = (STEPS, PAUSED, TIMED)[int(str(which))]
+        self.world.edit(MODEL_ROLLOUT, NAME, {"spec": {"steps": steps}})
+
+    def _route_edited(self, _: object) -> None:
+        """Somebody takes the host names off the route."""
+        route = self.world.get(HTTP_ROUTE, NAME)
+        if route is not None:
+            spec = {name: value for name, value in route["spec"].items() if name != "hostnames"}
+            self.world.put(HTTP_ROUTE, {**route, "spec": spec})
+
+    def calm(self) -> None:
+        """Nothing happens any more but requests: everything that can end must end."""
+        world = self.world
+        world.gateway.answering = world.kserve_answering = True
+        world.unready.clear()
+        world.rate = 1000
+        self._edit_steps(0)
+        quiet = 0
+        for _ in range(900):
+            before = world.writes
+            self._steps(1)
+            quiet = quiet + 1 if world.writes == before else 0
+            if quiet > 100:
+                return
+
+
+BOUNDS = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+@BOUNDS
+@given(st.lists(EVENTS, max_size=20))
+def test_laws_hold_and_every_rollout_ends(events: list[tuple[str, object]]) -> None:
+    run = Run()
+    for event, argument in events:
+        run.play(event, argument)
+    run.calm()
+    world, status = run.world, run.world.status
+    assert status.candidate is None, world.rollout["status"]
+    assert {each.role for each in status.versions or ()} == {"Stable"}
+    assert [version_of(each) for each in world.stores.list(INFERENCE_SERVICE, "flights")] == [status.stable]
+    assert world.weights() == {world.service(str(status.stable)): 100}
+    before = world.writes
+    run._steps(30)
+    assert world.writes == before, "something is written though nothing happens"
+
+
+@BOUNDS
+@given(st.lists(EVENTS, max_size=20))
+def test_plans_are_pure_and_settle(events: list[tuple[str, object]]) -> None:
+    run = Run()
+    for event, argument in events:
+        run.play(event, argument)
+    snapshot, now = run.world.observe(), run.world.now
+    first, second = run.world.controller.plan(snapshot, now), run.world.controller.plan(snapshot, now)
+    assert first == second
