@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from slipway.api.modelversion import FeatureServiceRecord
-from slipway.contracts.digests import short
+from slipway.contracts.digests import digest_bytes, short
 from slipway.contracts.jobs import ModelManifest, RegisterResult
-from slipway_pipelines.store import ObjectStore, format_time, require_digest
+from slipway_pipelines.store import MissingObjectError, ObjectStore, format_time, require_digest
 from slipway_pipelines.training import registration
 from slipway_pipelines.training.arguments import Arguments
 from slipway_pipelines.training.evaluation import read_evaluation
@@ -30,21 +30,23 @@ def publish(
     evaluated = next(file.digest for file in listed if file.path == registration.MODEL)
     require_digest("The model that is registered", evaluated, measured.model)
     folder = f"{arguments.run.model_prefix}{short(digest)}"
-    existing = store.find_json(f"{folder}/{registration.MANIFEST}")
+    existing = _find(store, f"{folder}/{registration.MANIFEST}")
     if existing is None:
         service = _feature_service(arguments, digest)
         manifest = registration.manifest(arguments, made_from, listed, service, format_time(datetime.now(UTC)))
         store.upload(model, f"{folder}/{registration.MODEL}")
         store.put_bytes(f"{folder}/{registration.DEFINITION}", definition, "application/json")
         store.put_bytes(f"{folder}/{registration.EVALUATION}", evaluation.read_bytes(), "application/json")
-        store.put_json(f"{folder}/{registration.MANIFEST}", manifest.wire())
+        manifest_digest = store.put_json(f"{folder}/{registration.MANIFEST}", manifest.wire())
     else:
-        manifest = ModelManifest.model_validate(existing)
+        manifest = ModelManifest.model_validate_json(existing)
+        manifest_digest = digest_bytes(existing)
         require_digest(f"The version in {folder}", manifest.model_digest, digest)
     return RegisterResult(
         digests=manifest.digests,
         artifact=folder,
         manifest=f"{folder}/{registration.MANIFEST}",
+        manifest_digest=manifest_digest,
         evaluation=f"{folder}/{registration.EVALUATION}",
         inputs=manifest.inputs,
         feature_service=manifest.feature_service,
@@ -54,6 +56,13 @@ def publish(
         verdicts=measured.verdicts,
         passed=measured.passed,
     )
+
+
+def _find(store: ObjectStore, key: str) -> bytes | None:
+    try:
+        return store.get_bytes(key)
+    except MissingObjectError:
+        return None
 
 
 def _feature_service(arguments: Arguments, digest: str) -> FeatureServiceRecord | None:
