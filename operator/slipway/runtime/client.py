@@ -119,7 +119,7 @@ class Client:
             async for line in response.content:
                 yield json.loads(line).get("type", "")
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise errors.Unavailable(f"The watch of {key} broke off: {error!r}") from error
+            raise errors.Unavailable(f"The watch of {key} broke off: {_brief(error)}") from error
         finally:
             response.close()
 
@@ -213,7 +213,7 @@ class Client:
         try:
             data = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise errors.Unavailable(f"The API server's answer to {verb} {type_} broke off: {error!r}") from error
+            raise errors.Unavailable(f"The API server's answer to {verb} {type_} broke off: {_brief(error)}") from error
         finally:
             response.release()
             self._metrics.request_seconds.labels(verb).observe(time.monotonic() - begin)
@@ -251,12 +251,16 @@ class Client:
             response = cast(aiohttp.ClientResponse, answer.response)
             code = str(response.status)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise errors.Unavailable(f"The API server did not answer {verb} {type_}: {error!r}") from error
+            raise errors.Unavailable(f"The API server did not answer {verb} {type_}: {_brief(error)}") from error
         finally:
             self._metrics.requests.labels(verb, str(type_), code).inc()
         if response.status >= 400:
             raise await _failure(response)
         return response
+
+
+def _brief(error: Exception) -> str:
+    return str(error) or type(error).__name__  # a TimeoutError says nothing
 
 
 async def _failure(response: aiohttp.ClientResponse) -> Exception:

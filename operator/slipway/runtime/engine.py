@@ -97,6 +97,10 @@ class Engine:
             task.cancel()
         await self.queue.stop(grace)
 
+    async def ended(self, seconds: float) -> None:
+        """After `stop`: wait for what is left of kopf, at most so long."""
+        await self._watcher.ended(seconds)
+
     # What kopf tells us
 
     def seen(self, type_: ResourceType, obj: Object) -> None:

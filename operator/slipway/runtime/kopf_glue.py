@@ -116,19 +116,26 @@ class Watcher:
         self._sink: Sink | None = sink
         self._stop: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._kopf: threading.Thread | None = None
 
     async def run(self) -> None:
         """Watch until `stop`; raises what made kopf end by itself."""
         self._loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = self._loop.create_future()
-        threading.Thread(target=self._thread, args=(ended,), name="kopf", daemon=True).start()
+        self._kopf = threading.Thread(target=self._thread, args=(ended,), name="kopf", daemon=True)
+        self._kopf.start()
         await ended
 
     def stop(self) -> None:
-        """Deliver nothing any more and let kopf's thread end; it is not waited for."""
+        """Deliver nothing any more and let kopf's thread end."""
         self._sink = None
         if not self._stop.done():
             self._stop.set_result(None)
+
+    async def ended(self, seconds: float) -> None:
+        """Wait until kopf's thread has ended, but not longer: it is a daemon and cannot hold the process up."""
+        if self._kopf is not None:
+            await asyncio.to_thread(self._kopf.join, seconds)
 
     def _deliver(self, message: Callable[[Sink], None]) -> None:
         if self._loop is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -66,10 +67,33 @@ def _quoted(value: str) -> str:
     return value if plain else json.dumps(value, ensure_ascii=False)
 
 
+class Sparingly(logging.Filter):
+    """Lets one record through in each period, and says how many it held back: during an outage of the API server, kopf
+    logs an error for each watch and each try."""
+
+    def __init__(self, period: float = 30.0, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._period = period
+        self._clock = clock
+        self._next = 0.0
+        self._held = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if self._clock() < self._next:
+            self._held += 1
+            return False
+        if self._held:
+            record.msg, record.args = f"{record.getMessage()} (and {self._held} more like this)", ()
+        self._next, self._held = self._clock() + self._period, 0
+        return True
+
+
 def configure(form: Format = "logfmt", level: str = "INFO") -> None:
     """Log to standard error. kopf, aiohttp and asyncio only from WARNING on: they would log every request."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else LogfmtFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for repeated in ("kopf._cogs.clients.watching", "kopf._core.reactor.observation"):
+        logging.getLogger(repeated).addFilter(Sparingly())
     for noisy in ("kopf", "aiohttp", "asyncio", "urllib3"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))

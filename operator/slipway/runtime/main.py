@@ -26,6 +26,8 @@ from slipway.runtime.settings import Settings
 logger = logging.getLogger(__name__)
 
 RESTART_PAUSE = 1.0
+KOPF_GRACE = 5.0
+"""Seconds for kopf's thread to end after the Lease was given up."""
 
 Build = Callable[[Settings], Sequence[Controller[Any]]]
 """Makes the controllers, wired with their adapters."""
@@ -122,7 +124,8 @@ class Operator:
             await asyncio.gather(run, keep, stop, return_exceptions=True)
             await lease.release()
             self.metrics.leader.set(0)
-            self.engine = None
+            engine, self.engine = self.engine, None
+            await engine.ended(KOPF_GRACE)
         if not self._stop.is_set():
             await self._unless_stopped(asyncio.sleep(RESTART_PAUSE))
 

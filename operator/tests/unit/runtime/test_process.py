@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from slipway.runtime.errors import Unavailable, UserError
 from slipway.runtime.health import Health, Watchdog
-from slipway.runtime.logging import JsonFormatter, LogfmtFormatter, about
+from slipway.runtime.logging import JsonFormatter, LogfmtFormatter, Sparingly, about
 from slipway.runtime.metrics import Metrics
 from slipway.runtime.resources import JOB, MODEL_ROLLOUT, PLATFORM, label_value
 from slipway.runtime.settings import Settings, parse
@@ -41,6 +41,18 @@ def test_a_traceback_stays_on_its_line() -> None:
         broken.exc_info = sys.exc_info()
     assert "\n" not in LogfmtFormatter().format(broken)
     assert "ZeroDivisionError" in json.loads(JsonFormatter().format(broken))["traceback"]
+
+
+def test_repeated_records_are_held_back_and_counted() -> None:
+    now = 0.0
+    sparingly = Sparingly(period=30.0, clock=lambda: now)
+    assert sparingly.filter(record("first"))
+    assert not sparingly.filter(record("second"))
+    assert not sparingly.filter(record("third"))
+    now = 31.0
+    fourth = record("fourth")
+    assert sparingly.filter(fourth)
+    assert fourth.getMessage() == "fourth (and 2 more like this)"
 
 
 def test_flags_win_over_the_environment_and_that_over_defaults() -> None:
