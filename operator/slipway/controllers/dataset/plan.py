@@ -284,14 +284,18 @@ def _deletion(snapshot: DatasetSnapshot, now: datetime, runner: Runner) -> Plan:
         if each.metadata.deletion_timestamp is None
     )
     step, notes = erase(snapshot.erasure, runner, now)
-    if step.done and not snapshot.versions:
-        return Plan(events=notes, finalizer="drop")
     conditions = Conditions(snapshot.subject.raw, now)
-    waiting = f"Waits until {len(snapshot.versions)} DatasetVersions are gone." if step.done else step.message
-    conditions.false("Ready", Reason.Deleting if step.done else step.reason, waiting)
-    actions = doomed if doomed else step.actions
+    if step.done and not snapshot.versions:
+        conditions.unknown("Ready", step.reason, step.message)
+        status = finish(DatasetStatus, snapshot.subject, conditions)
+        return Plan(status=status if notes else None, events=notes, finalizer="drop")
+    waiting = f"Waits until {len(snapshot.versions)} DatasetVersions are gone."
+    if doomed or step.done:
+        conditions.false("Ready", Reason.Deleting, waiting)
+    else:
+        conditions.false("Ready", step.reason, step.message)
     return Plan(
-        actions=actions,
+        actions=doomed or step.actions,
         status=finish(DatasetStatus, snapshot.subject, conditions),
         requeue_after=step.requeue_after,
         finalizer="keep",

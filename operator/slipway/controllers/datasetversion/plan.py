@@ -22,10 +22,10 @@ def plan(snapshot: DatasetVersionSnapshot, now: datetime, runner: Runner) -> Pla
         if snapshot.erasure is None:
             return Plan(finalizer="drop")
         step, notes = erase(snapshot.erasure, runner, now)
-        if step.done:
-            return Plan(events=notes, finalizer="drop")
-        conditions.false("Ready", step.reason, step.message)
+        conditions.set("Ready", "Unknown" if step.done else "False", step.reason, step.message)
         status = finish(DatasetVersionStatus, found, conditions)
+        if step.done:
+            return Plan(status=status if notes else None, events=notes, finalizer="drop")
         return Plan(step.actions, status, requeue_after=step.requeue_after, finalizer="keep")
     reason, message = verdict(found.typed.spec)
     conditions.set("Ready", found.typed.spec.verdict == "Passed", reason, message)

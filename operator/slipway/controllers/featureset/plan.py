@@ -204,7 +204,7 @@ def _deletion(snapshot: FeatureSetSnapshot, now: datetime, runner: Runner) -> Pl
     objects = owned_objects(snapshot.subject.typed, snapshot.earlier)
     if snapshot.unreachable and objects:
         message = f"Feast still has {listed(objects)}: {snapshot.unreachable}, so no Job could remove them."
-        return Plan(events=(Note("Warning", Reason.DataLeft, message),), finalizer="drop")
+        return _left(snapshot, message, now)
     active = [job for job in snapshot.earlier if job.state.active]
     clearing = tuple(
         clear(snapshot.subject.namespace, job.name, job.uid) for job in active if job.state.phase == "Pending"
@@ -222,8 +222,7 @@ def _deletion(snapshot: FeatureSetSnapshot, now: datetime, runner: Runner) -> Pl
     assert snapshot.teardown is not None
     assert snapshot.platform is not None
     if snapshot.teardown.result is not None and snapshot.teardown.result.refusal is not None:
-        note = Note("Warning", Reason.DataLeft, snapshot.teardown.result.refusal.message)
-        return Plan(events=(note,), finalizer="drop")
+        return _left(snapshot, snapshot.teardown.result.refusal.message, now)
     what = f"Job {snapshot.teardown_work.name} removes {len(objects)} objects from Feast."
     pod = runner.pod(snapshot.platform, feast=True)
     step = advance(snapshot.teardown_work, snapshot.teardown, pod, now, doing=Reason.Deleting, what=what)
@@ -233,6 +232,14 @@ def _deletion(snapshot: FeatureSetSnapshot, now: datetime, runner: Runner) -> Pl
         draft, actions=step.actions, reason=step.reason, message=step.message, requeue_after=step.requeue_after
     )
     return _leaving(snapshot, draft, now)
+
+
+def _left(snapshot: FeatureSetSnapshot, message: str, now: datetime) -> Plan:
+    """Let the FeatureSet go, and say what of it stays in Feast."""
+    conditions = Conditions(snapshot.subject.raw, now)
+    conditions.unknown("Ready", Reason.DataLeft, message)
+    status = finish(FeatureSetStatus, snapshot.subject, conditions)
+    return Plan(status=status, events=(Note("Warning", Reason.DataLeft, message),), finalizer="drop")
 
 
 def _busy(draft: Draft, job: str) -> Draft:

@@ -64,8 +64,8 @@ def _deletion(snapshot: ModelVersionSnapshot, conditions: Conditions, now: datet
         conditions.false("Ready", Reason.Deleting, message)
         return Plan(status=finish(ModelVersionStatus, found, conditions), finalizer="keep")
     step, notes = erase(snapshot.erasure, runner, now)
-    if step.done:
-        return Plan(events=notes, finalizer="drop")
-    conditions.false("Ready", step.reason, step.message)
+    conditions.set("Ready", "Unknown" if step.done else "False", step.reason, step.message)
     status = finish(ModelVersionStatus, found, conditions)
+    if step.done:
+        return Plan(status=status if notes else None, events=notes, finalizer="drop")
     return Plan(step.actions, status, requeue_after=step.requeue_after, finalizer="keep")
