@@ -6,19 +6,19 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from slipway.api.common import CostMetric, MetricValue
+from slipway.api.common import CostMetric
 from slipway.api.modelproject import Scenario, Slice
-from slipway.api.modelversion import BaselineResult, InputField, Verdict
+from slipway.api.modelversion import InputField
 from slipway.api.reasons import Reason
 from slipway.contracts.digests import canonical_json
-from slipway.contracts.jobs import Contract, ModelManifest
+from slipway.contracts.jobs import ModelManifest
 from slipway_pipelines.errors import RefusalError
 from slipway_pipelines.store import digest_file
 from slipway_pipelines.training import gates, registration, served
@@ -28,9 +28,11 @@ from slipway_pipelines.training.frames import conform, labels
 from slipway_pipelines.training.isolation import last_line, untrusted
 from slipway_pipelines.training.metrics import Labels, Probabilities, calibration, coverage, quality, roc_curve
 from slipway_pipelines.training.predictor import ANSWER, ERROR, TASK, PredictorAnswer, PredictorTask
-from slipway_pipelines.training.registration import MODEL, VersionInputs
-from slipway_pipelines.training.rows import Selector, selector
+from slipway_pipelines.training.registration import MODEL, NO_STABLE, VersionInputs
+from slipway_pipelines.training.results import CostResult, Evaluation, MetricMap, PartResult, StableEvaluation
+from slipway_pipelines.training.rows import selector
 from slipway_pipelines.training.sdk import TrainingData
+from slipway_pipelines.training.sets import read_training_data
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,81 +41,6 @@ COST_METRICS: tuple[str, ...] = get_args(CostMetric)
 LATENCY_CALLS = 200
 PREDICTION_SECONDS = 900
 SERVER_ROWS = 100
-NO_STABLE = "why-not.txt"
-"""File of the `stable` artifact that says why its model is not there."""
-
-MetricMap = dict[str, float | None]
-
-
-class PartResult(Contract):
-    """A scenario's or slice's rows of the test split."""
-
-    name: str
-    where: str
-    rows: int
-    metrics: MetricMap
-
-
-class StableEvaluation(Contract):
-    """The version that serves, on the same rows; or why it could not be scored."""
-
-    name: str
-    recorded_score: str
-    metrics: MetricMap | None = None
-    why: str | None = None
-
-
-class CostResult(Contract):
-    """A latency or memory figure."""
-
-    metric: str
-    measured_at: str
-    value: float | None = None
-    why: str | None = None
-
-
-class Evaluation(Contract):
-    """`evaluation.json`: everything that was measured, and every verdict. Undefined metrics are null or absent."""
-
-    model: str
-    """Digest of the model file that was evaluated."""
-    rows: dict[str, int]
-    score: str
-    passed: bool
-    metrics: MetricMap
-    validation_metrics: MetricMap
-    baselines: dict[str, MetricMap]
-    stable: StableEvaluation | None = None
-    costs: list[CostResult]
-    coverage: MetricMap
-    scenarios: list[PartResult]
-    slices: list[PartResult]
-    calibration: list[dict[str, float]]
-    roc_curve: list[dict[str, float]]
-    verdicts: list[Verdict]
-
-    def metric_values(self) -> list[MetricValue]:
-        """Metrics of the ModelVersion: quality on the test split, latency and memory at the server."""
-        at_server = {cost.metric: cost.value for cost in self.costs if cost.measured_at == "Server"}
-        return _values({**self.metrics, **at_server})
-
-    def baseline_results(self, goals: GoalArguments) -> list[BaselineResult]:
-        """Baselines on the same rows, then results that come from elsewhere."""
-        computed = [BaselineResult(name=name, metrics=_values(found)) for name, found in self.baselines.items()]
-        quoted = [
-            BaselineResult(name=item.name, metrics=[MetricValue(name=item.metric, value=item.value)])
-            for item in goals.requirements.reference_results
-        ]
-        return computed + quoted
-
-
-def _values(metrics: MetricMap) -> list[MetricValue]:
-    rounded = {name: gates.decimal(value) for name, value in metrics.items()}
-    return [
-        MetricValue.model_validate({"name": name, "value": gates.text(value)})
-        for name, value in rounded.items()
-        if value is not None
-    ]
 
 
 @dataclass(frozen=True)
@@ -130,84 +57,77 @@ class Files:
 
 def evaluate(arguments: Arguments, made_from: VersionInputs, files: Files) -> Evaluation:
     """Measures and judges a model. RefusalError EvaluationFailed when it does not answer as a classifier does."""
-    import pandas as pd
-
-    fields, target = made_from.inputs, arguments.data.task.target
-    frames = {
-        name: pd.read_parquet(path)
-        for name, path in (
-            ("train", files.training_set),
-            ("validation", files.validation_set),
-            ("test", files.test_set),
-        )
-    }
-    truth = {name: labels(frame, target) for name, frame in frames.items()}
-    features = {name: conform(frame, fields) for name, frame in frames.items()}
-    data = TrainingData(
-        features=features["train"],
-        labels=truth["train"],
-        validation_features=features["validation"],
-        validation_labels=truth["validation"],
-        parameters=arguments.code.parameters,
-        seed=arguments.code.seed,
-        inputs=tuple(fields),
-    )
-    baselines = {
-        name: quality(truth["test"], np.asarray(model.predict_proba(features["test"]))[:, 1])
-        for name, model in fit_baselines(data).items()
-    }
-    asked = {name: features[name] for name in ("test", "validation")}
-    answers = predict(files.model, fields, asked, files.work / "candidate", LATENCY_CALLS)
+    goals = arguments.goals
+    data, test = _read(arguments, made_from, files)
+    truth = labels(test, arguments.data.task.target)
+    test_features = conform(test, made_from.inputs)
+    asked = {"test": test_features, "validation": data.validation_features}
+    answers = predict(files.model, made_from.inputs, asked, files.work / "candidate", LATENCY_CALLS)
     probabilities = answers.probabilities["test"]
-    metrics = quality(truth["test"], probabilities)
-    if gates.score(arguments.goals.requirements.optimize, metrics) is None:
+    metrics = quality(truth, probabilities)
+    score = gates.score(goals.requirements.optimize, metrics)
+    if score is None:
         raise RefusalError(
             Reason.EvaluationFailed,
             "requirements.optimize is not defined on the test split, whose labels are all the same: "
             "give the Dataset's splits more rows to test.",
         )
-    stable = _stable(arguments.goals, files, frames["test"], truth["test"])
-    costs = _costs_at_model(answers) | _costs_at_server(arguments, made_from, files, features["test"])
-    with selector(files.test_set) as rows:
-        tests = arguments.goals.tests
-        scenarios = [_part("scenarios", item, rows, truth["test"], probabilities) for item in tests.scenarios]
-        slices = [_part("slices", item, rows, truth["test"], probabilities) for item in tests.slices]
+    scenarios, slices = _parts(goals, files.test_set, truth, probabilities)
+    stable = _stable(goals, files, test, truth)
     measured = gates.Measurements(
         metrics=metrics,
-        baselines=baselines,
+        baselines=_baselines(data, test_features, truth),
         stable=None if stable is None else gates.Stable(stable.name, stable.metrics, stable.why or ""),
-        coverage={
-            item.name: coverage(probabilities, float(item.confidence))
-            for item in arguments.goals.requirements.satisfy
-            if item.confidence is not None
-        },
-        costs=costs,
+        coverage=_coverage(goals, probabilities),
+        costs=_costs_at_model(answers) | _costs_at_server(arguments, made_from, files, test_features),
         scenarios={part.name: gates.Part(part.rows, part.metrics) for part in scenarios},
         slices={part.name: gates.Part(part.rows, part.metrics) for part in slices},
     )
-    verdicts = gates.judge(arguments.goals.requirements, arguments.goals.tests, measured, arguments.goals.today)
-    score = gates.score(arguments.goals.requirements.optimize, metrics)
-    assert score is not None, "refused above"
+    verdicts = gates.judge(goals.requirements, goals.tests, measured, goals.today)
     return Evaluation(
         model=digest_file(files.model),
-        rows={name: len(frame) for name, frame in frames.items()},
+        rows={"train": len(data.labels), "validation": len(data.validation_labels), "test": len(truth)},
         score=gates.text(score),
         passed=gates.passed(verdicts),
         metrics=metrics,
-        validation_metrics=quality(truth["validation"], answers.probabilities["validation"]),
-        baselines=baselines,
+        validation_metrics=quality(data.validation_labels, answers.probabilities["validation"]),
+        baselines={name: dict(found) for name, found in measured.baselines.items()},
         stable=stable,
         costs=[
             CostResult(metric=metric, measured_at=at, value=cost.value, why=cost.why or None)
-            for (metric, at), cost in costs.items()
+            for (metric, at), cost in measured.costs.items()
         ],
         coverage=dict(measured.coverage),
         scenarios=scenarios,
         slices=slices,
-        calibration=calibration(truth["test"], probabilities),
-        roc_curve=roc_curve(truth["test"], probabilities),
+        calibration=calibration(truth, probabilities),
+        roc_curve=roc_curve(truth, probabilities),
         verdicts=verdicts,
     )
+
+
+def _read(arguments: Arguments, made_from: VersionInputs, files: Files) -> tuple[TrainingData, pd.DataFrame]:
+    """What the model was trained with, and all columns of the test split."""
+    import pandas as pd
+
+    target = arguments.data.task.target
+    data = read_training_data(files.training_set, files.validation_set, made_from.inputs, target, arguments.code)
+    return data, pd.read_parquet(files.test_set)
+
+
+def _baselines(data: TrainingData, features: pd.DataFrame, truth: Labels) -> dict[str, MetricMap]:
+    return {
+        name: quality(truth, np.asarray(model.predict_proba(features))[:, 1])
+        for name, model in fit_baselines(data).items()
+    }
+
+
+def _coverage(goals: GoalArguments, probabilities: Probabilities) -> MetricMap:
+    return {
+        item.name: coverage(probabilities, float(item.confidence))
+        for item in goals.requirements.satisfy
+        if item.confidence is not None
+    }
 
 
 # ---- predictions -----------------------------------------------------------------------------------------------------
@@ -322,25 +242,29 @@ def _costs_at_server(arguments: Arguments, made_from: VersionInputs, files: File
 
 
 def _costs(at: str, latencies: list[float], memory: float) -> Costs:
-    percentile: Callable[[float], float] = lambda share: float(np.percentile(latencies, share))  # noqa: E731
+    if not latencies:
+        return {(metric, at): gates.Cost(why="nothing was timed") for metric in COST_METRICS}
+    p50, p99 = (float(value) for value in np.percentile(latencies, [50, 99]))
     return {
-        ("latencyP50Milliseconds", at): gates.Cost(percentile(50)),
-        ("latencyP99Milliseconds", at): gates.Cost(percentile(99)),
+        ("latencyP50Milliseconds", at): gates.Cost(p50),
+        ("latencyP99Milliseconds", at): gates.Cost(p99),
         ("memoryMebibytes", at): gates.Cost(memory),
     }
 
 
 # ---- scenarios and slices --------------------------------------------------------------------------------------------
-def _part(kind: str, test: Scenario | Slice, rows: Selector, truth: Labels, probabilities: Probabilities) -> PartResult:
-    chosen = rows.select(f"tests.{kind}[{test.name}].where", test.where)
-    return PartResult(
-        name=test.name,
-        where=test.where,
-        rows=int(chosen.sum()),
-        metrics=quality(truth[chosen], probabilities[chosen]),
-    )
+def _parts(
+    goals: GoalArguments, test_set: Path, truth: Labels, probabilities: Probabilities
+) -> tuple[list[PartResult], list[PartResult]]:
+    """Results of scenarios, and of slices."""
+    with selector(test_set) as rows:
 
+        def part(kind: str, test: Scenario | Slice) -> PartResult:
+            chosen = rows.select(f"tests.{kind}[{test.name}].where", test.where)
+            metrics = quality(truth[chosen], probabilities[chosen])
+            return PartResult(name=test.name, where=test.where, rows=int(chosen.sum()), metrics=metrics)
 
-def read_evaluation(path: Path) -> Evaluation:
-    """An evaluation that another task wrote."""
-    return Evaluation.model_validate_json(path.read_bytes())
+        return (
+            [part("scenarios", item) for item in goals.tests.scenarios],
+            [part("slices", item) for item in goals.tests.slices],
+        )

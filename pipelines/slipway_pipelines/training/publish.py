@@ -11,8 +11,8 @@ from slipway.contracts.jobs import ModelManifest, RegisterResult
 from slipway_pipelines.store import MissingObjectError, ObjectStore, format_time, require_digest
 from slipway_pipelines.training import registration
 from slipway_pipelines.training.arguments import Arguments
-from slipway_pipelines.training.evaluation import read_evaluation
 from slipway_pipelines.training.registration import VersionInputs
+from slipway_pipelines.training.results import Evaluation
 
 
 def publish(
@@ -23,7 +23,7 @@ def publish(
     A version that is registered already keeps its manifest and evaluation: it is a record. RefusalError DigestMismatch
     when the model is not the one that was evaluated, or the folder holds another one.
     """
-    measured = read_evaluation(evaluation)
+    measured = Evaluation.model_validate_json(evaluation.read_bytes())
     definition = registration.definition(arguments, made_from)
     listed = registration.files(model, definition)
     digest = registration.version_digest(listed)

@@ -17,6 +17,8 @@ from slipway_pipelines.store import digest_file
 from slipway_pipelines.training.arguments import Arguments
 
 MODEL, DEFINITION, MANIFEST, EVALUATION = "model.joblib", "definition.json", "manifest.json", "evaluation.json"
+NO_STABLE = "why-not.txt"
+"""File that stands in a model's place and says why the model is not there."""
 
 
 class VersionInputs(Contract):

@@ -32,7 +32,7 @@ def apply_feature_service(version: str, feature_sets: Sequence[TrainingFeatureSe
     database = FeastDatabase.from_environment()
     store = open_store(database, project)
     from feast import FeatureService
-    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.exc import DBAPIError  # type: ignore[import-not-found]
 
     name = version.replace("-", "_").replace(".", "_")
     try:
@@ -56,8 +56,8 @@ def _projections(store: FeatureStore, feature_sets: Sequence[TrainingFeatureSet]
             if found is None or gone:
                 raise RefusalError(
                     Reason.DependencyMissing,
-                    f"Feast has no {', '.join(gone)} of FeatureSet {feature_set.name}, view {view.name}: the FeatureSet "
-                    "was changed or deleted while the run went on; create another run.",
+                    f"Feast has no {', '.join(gone)} of FeatureSet {feature_set.name}, view {view.name}: the "
+                    "FeatureSet was changed or deleted while the run went on; create another run.",
                 )
             projections.append(found[[feature.name for feature in view.features]])
     return projections

@@ -156,11 +156,9 @@ def verify(
 
 def _fetch_stable(store: ObjectStore, goals: GoalArguments, folder: Path) -> None:
     """The files of the version that serves, verified; or a file that says why they are not there."""
-    from slipway_pipelines.training.evaluation import NO_STABLE
-
     folder.mkdir(parents=True, exist_ok=True)
     if goals.stable is None:
-        (folder / NO_STABLE).write_text("no version serves yet")
+        (folder / registration.NO_STABLE).write_text("no version serves yet")
         return
     key = f"{goals.stable.model}/{registration.MANIFEST}"
     try:
@@ -170,7 +168,7 @@ def _fetch_stable(store: ObjectStore, goals: GoalArguments, folder: Path) -> Non
     except (RefusalError, MissingObjectError) as error:
         shutil.rmtree(folder)
         folder.mkdir()
-        (folder / NO_STABLE).write_text(str(error))
+        (folder / registration.NO_STABLE).write_text(str(error))
         return
     (folder / registration.MANIFEST).write_bytes(data)
 

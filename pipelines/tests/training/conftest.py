@@ -216,6 +216,14 @@ class World:
         return result
 
 
+@pytest.fixture
+def training_request() -> TrainingRequest:
+    """A request that no store stands behind."""
+    nothing = ObjectStore("http://127.0.0.1:9", "nothing", "us-east-1", "", "")
+    parameters = {"max_iter": 40, "learning_rate": 0.1, "deep": True, "kind": "x", "one": 1.0}
+    return World(nothing, Version("m", UNIX), Version("w", UNIX)).request("r", parameters=parameters)
+
+
 @pytest.fixture(scope="session")
 def world(s3_endpoint: str, flights: Any) -> World:
     """The flights of four months, ingested once."""
