@@ -136,7 +136,7 @@ def read_versions(objects: Iterable[Object], project: str) -> dict[str, Version]
     for obj in objects:
         if is_deleting(obj) or obj["spec"]["projectRef"]["name"] != project:
             continue
-        # Read as it is, for there may be hundreds of versions and this is done each second: only the operator writes them.
+        # Read as they are: there may be hundreds, this is done each second, and only the operator writes them.
         spec = obj["spec"]
         model = Model(
             name=obj["metadata"]["name"],
