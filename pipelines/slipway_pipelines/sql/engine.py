@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def sandbox(folder: Path, *, threads: int, memory: int) -> Iterator[duckdb.DuckD
     No network, no extensions, no other files, and no way for a statement to change that: user SQL runs here. One thread
     gives the same bytes for the same rows.
     """
-    spill = folder / ".spill"
+    spill = folder / f".spill-{uuid.uuid4().hex}"
     connection = duckdb.connect(
         ":memory:",
         config={
