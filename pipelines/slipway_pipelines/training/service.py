@@ -32,7 +32,7 @@ def apply_feature_service(version: str, feature_sets: Sequence[TrainingFeatureSe
     database = FeastDatabase.from_environment()
     store = open_store(database, project)
     from feast import FeatureService
-    from sqlalchemy.exc import DBAPIError  # type: ignore[import-not-found]
+    from sqlalchemy.exc import DBAPIError
 
     name = version.replace("-", "_").replace(".", "_")
     try:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slipway.api.modelversion import InputField
+from slipway.api.reasons import Reason
 from slipway.contracts.digests import canonical_json
 from slipway.contracts.jobs import Contract, ModelManifest
 from slipway_pipelines.errors import RefusalError
@@ -24,6 +26,9 @@ from slipway_pipelines.training.arguments import (
 )
 from slipway_pipelines.training.outcome import task
 from slipway_pipelines.training.registration import VersionInputs
+
+if TYPE_CHECKING:
+    from slipway_pipelines.training.sets import Sets
 
 Parameters = tuple[str, str, str, str]
 """The pipeline's parameters data, code, goals and run."""
@@ -46,7 +51,6 @@ def _arguments(parameters: Parameters) -> Arguments:
 def features(data: str, goals: str, training_set: str, validation_set: str, claims: str) -> None:
     """Verifies the dataset version, joins the features, and writes what may be learned from."""
     from slipway_pipelines.training import sets as split_sets
-    from slipway_pipelines.training.frames import frame_digest
     from slipway_pipelines.training.rows import check_conditions
 
     arguments, wanted = DataArguments.model_validate_json(data), GoalArguments.model_validate_json(goals)
@@ -57,12 +61,9 @@ def features(data: str, goals: str, training_set: str, validation_set: str, clai
         rows = Path(folder).resolve() / "rows.parquet"
         sets.frames[split_sets.VALIDATION].to_parquet(rows, index=False)
         check_conditions(wanted.tests, rows)
-    digests = []
-    for split, path in ((split_sets.TRAIN, training_set), (split_sets.VALIDATION, validation_set)):
-        frame = sets.learnable(split)
-        frame.to_parquet(_new(path), index=False)
-        digests.append(frame_digest(frame))
-    told = Claims(training_set=digests[0], validation_set=digests[1], inputs=sets.fields)
+    training = _write(sets, split_sets.TRAIN, training_set)
+    validation = _write(sets, split_sets.VALIDATION, validation_set)
+    told = Claims(training_set=training, validation_set=validation, inputs=sets.fields)
     _new(claims).write_bytes(canonical_json(told.wire()))
 
 
@@ -130,12 +131,12 @@ def verify(
     from slipway_pipelines.training.code import code_digest
 
     arguments = _arguments(parameters)
-    told = Claims.model_validate_json(Path(claims).read_bytes())
+    told = _read_claims(claims)
     store = ObjectStore.from_environment()
     sets = split_sets.load_sets(store, arguments.data)
     found = VersionInputs(
-        training_set=sets.digest(split_sets.TRAIN),
-        validation_set=sets.digest(split_sets.VALIDATION),
+        training_set=_write(sets, split_sets.TRAIN, training_set),
+        validation_set=_write(sets, split_sets.VALIDATION, validation_set),
         test_set=sets.digest(split_sets.TEST),
         feature_pipeline=arguments.data.feature_pipeline_digest(),
         code=code_digest(arguments.code.entrypoint),
@@ -147,11 +148,29 @@ def verify(
     )
     require_digest("The training set that the run trained on", told.training_set, found.training_set)
     require_digest("The validation set that the run trained with", told.validation_set, found.validation_set)
-    sets.learnable(split_sets.TRAIN).to_parquet(_new(training_set), index=False)
-    sets.learnable(split_sets.VALIDATION).to_parquet(_new(validation_set), index=False)
     sets.frames[split_sets.TEST].to_parquet(_new(test_set), index=False)
     _fetch_stable(store, arguments.goals, Path(stable))
     _new(made_from).write_bytes(canonical_json(found.wire()))
+
+
+def _write(sets: Sets, split: str, path: str) -> str:
+    """Writes what may be learned from; gives its digest."""
+    from slipway_pipelines.training.frames import frame_digest
+
+    frame = sets.learnable(split)
+    frame.to_parquet(_new(path), index=False)
+    return frame_digest(frame)
+
+
+def _read_claims(path: str) -> Claims:
+    """What `produce` says; user code may have written anything there."""
+    try:
+        return Claims.model_validate_json(Path(path).read_bytes())
+    except ValueError:
+        raise RefusalError(
+            Reason.DigestMismatch,
+            "The run's claims are not what the pipeline writes: something changed them; train again.",
+        ) from None
 
 
 def _fetch_stable(store: ObjectStore, goals: GoalArguments, folder: Path) -> None:

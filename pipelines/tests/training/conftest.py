@@ -12,14 +12,21 @@ from typing import Any
 import pytest
 
 from slipway.contracts.digests import canonical_json, digest_bytes
-from slipway.contracts.jobs import IngestRequest, ProduceResult, RegisterResult, TrainingRequest
+from slipway.contracts.jobs import IngestRequest, ProduceResult, RegisterResult, Request, TrainingRequest
 from slipway_pipelines import compiled
 from slipway_pipelines.data.ingest import run_ingest
 from slipway_pipelines.store import ObjectStore, ProgressWriter
 
 ACCESS_KEY, SECRET_KEY = "test", "test-secret"
 CODE = Path(__file__).parent / "code"
-UNIX = "sha256:" + "0" * 64
+ZEROS = "sha256:" + "0" * 64
+POD = [
+    *("unshare", "--mount", "--propagation", "private", "sh", "-ec"),
+    "mount -o remount,ro,bind / && mount -t tmpfs -o mode=1777 tmpfs /tmp && exec setpriv --reuid=65534 --regid=65534 "
+    '--clear-groups --bounding-set=-all --inh-caps=-all --no-new-privs "$@"',
+    "pod",
+]
+"""Runs a command as a pod of a Job does; needs root."""
 
 COLUMNS: dict[str, list[dict[str, Any]]] = {
     "flights": [
@@ -104,7 +111,7 @@ def ingest(store: ObjectStore, dataset: str, paths: list[Path], spec: dict[str, 
             "prefix": f"jobs/flights/{dataset}/",
             "namespace": "flights",
             "dataset": dataset,
-            "sourceDigest": UNIX,
+            "sourceDigest": ZEROS,
             "format": "Parquet",
             "objects": objects,
             **spec,
@@ -164,7 +171,7 @@ class World:
         """History and weather, over this world's datasets."""
         return {
             "name": "flight-features",
-            "definitionDigest": UNIX,
+            "definitionDigest": ZEROS,
             "feastProject": "flights_flight_delays",
             "entities": [{"name": "carrier"}, {"name": "origin"}],
             "views": VIEWS,
@@ -174,9 +181,12 @@ class World:
             ],
         }
 
-    def job(self, command: str, request: TrainingRequest, **environment: str) -> Job:
-        """Runs `slipway-job COMMAND` as the operator's Job does; the team's code is on PYTHONPATH."""
-        folder = f"jobs/flights/{request.run_uid}-{command}/"
+    def job(self, command: str, request: Request, name: str = "", pod: bool = False, **environment: str) -> Job:
+        """Runs `slipway-job COMMAND` as the operator's Job does; the team's code is on PYTHONPATH.
+
+        With `pod` it has what a pod allows: no root, no capabilities, a read-only file system but for an empty /tmp.
+        """
+        folder = f"jobs/flights/{name or getattr(request, 'run_uid', '')}-{command}/"
         data = canonical_json(request.wire())
         self.store.put_bytes(f"{folder}request.json", data)
         variables = {
@@ -186,11 +196,12 @@ class World:
             "SLIPWAY_S3_BUCKET": self.store.bucket,
             "SLIPWAY_S3_ACCESS_KEY": ACCESS_KEY,
             "SLIPWAY_S3_SECRET_KEY": SECRET_KEY,
+            **({"HOME": "/tmp"} if pod else {}),
             **environment,
         }
         arguments = [command, "--request", f"{folder}request.json", "--digest", digest_bytes(data)]
         done = subprocess.run(
-            [sys.executable, "-m", "slipway_pipelines.main", *arguments],
+            [*(POD if pod else []), sys.executable, "-m", "slipway_pipelines.main", *arguments],
             env=variables,
             capture_output=True,
             text=True,
@@ -221,7 +232,7 @@ def training_request() -> TrainingRequest:
     """A request that no store stands behind."""
     nothing = ObjectStore("http://127.0.0.1:9", "nothing", "us-east-1", "", "")
     parameters = {"max_iter": 40, "learning_rate": 0.1, "deep": True, "kind": "x", "one": 1.0}
-    return World(nothing, Version("m", UNIX), Version("w", UNIX)).request("r", parameters=parameters)
+    return World(nothing, Version("m", ZEROS), Version("w", ZEROS)).request("r", parameters=parameters)
 
 
 @pytest.fixture(scope="session")
