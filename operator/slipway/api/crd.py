@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,8 +132,9 @@ def part(kind: type[Resource], name: Literal["spec", "status"]) -> type[ApiModel
     return model
 
 
+@cache
 def root_schema(kind: type[Resource]) -> Schema:
-    """The schema of whole objects of a kind."""
+    """The schema of whole objects of a kind. It is shared: do not change it."""
     return {
         "description": inspect.cleandoc(kind.__doc__ or ""),
         "type": "object",
@@ -177,7 +180,7 @@ def crd(kind: type[Resource]) -> dict[str, Any]:
                     "storage": True,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": [_column(column) for column in kind.columns],
-                    "schema": {"openAPIV3Schema": root_schema(kind)},
+                    "schema": {"openAPIV3Schema": json.loads(json.dumps(root_schema(kind)))},
                 }
             ],
         },

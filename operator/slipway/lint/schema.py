@@ -131,7 +131,8 @@ def _problem(error: Any) -> Problem:
         here = (*path, name)
         description = _child(error.schema, name).get("description", "")
         return Problem(here, "required", f"{dotted(here)} is missing: {description}".rstrip(": "))
-    sentence = _SENTENCES.get(str(error.validator), lambda each: each.message)(error)
+    describe = _SENTENCES.get(str(error.validator))
+    sentence = describe(error) if describe else error.message
     return Problem(path, str(error.validator), f"{dotted(path) or 'the object'} {sentence}")
 
 
