@@ -112,7 +112,8 @@ NAMESPACE = ResourceType("", "v1", "Namespace", "namespaces", namespaced=False)
 SERVICE_ACCOUNT = ResourceType("", "v1", "ServiceAccount", "serviceaccounts", selector=MANAGED_SELECTOR)
 CONFIG_MAP = ResourceType("", "v1", "ConfigMap", "configmaps", selector=MANAGED_SELECTOR)
 SERVICE = ResourceType("", "v1", "Service", "services", selector=MANAGED_SELECTOR)
-POD = ResourceType("", "v1", "Pod", "pods", selector=MANAGED_SELECTOR)
+# Our pods, and Envoy Gateway's proxies, whose statistics rollouts read: kopf takes one selector for a type.
+POD = ResourceType("", "v1", "Pod", "pods", selector=f"{MANAGED_BY_LABEL} in ({MANAGED_BY},envoy-gateway)")
 JOB = ResourceType("batch", "v1", "Job", "jobs", selector=MANAGED_SELECTOR)
 ROLE = ResourceType("rbac.authorization.k8s.io", "v1", "Role", "roles", selector=MANAGED_SELECTOR)
 ROLE_BINDING = ResourceType("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", selector=MANAGED_SELECTOR)
@@ -129,7 +130,8 @@ CLUSTER_SERVING_RUNTIME = ResourceType(
 )
 HTTP_ROUTE = ResourceType("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", selector=MANAGED_SELECTOR)
 GATEWAY = ResourceType("gateway.networking.k8s.io", "v1", "Gateway", "gateways")
-ENDPOINT_SLICE = ResourceType("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices")
+# KServe hands an InferenceService's labels on to its Service, from which EndpointSlices take theirs.
+ENDPOINT_SLICE = ResourceType("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", selector=MANAGED_SELECTOR)
 EVENT = ResourceType("events.k8s.io", "v1", "Event", "events")
 LEASE = ResourceType("coordination.k8s.io", "v1", "Lease", "leases")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -39,7 +39,6 @@ from slipway.runtime.resources import (
     GATEWAY,
     HTTP_ROUTE,
     INFERENCE_SERVICE,
-    MANAGED_SELECTOR,
     MODEL_ROLLOUT,
     MODEL_VERSION,
     NAMESPACE,
@@ -52,9 +51,6 @@ from slipway.runtime.resources import (
 )
 from slipway.runtime.stores import Stores
 
-# KServe hands an InferenceService's labels on to its Service, from which EndpointSlices take theirs.
-SERVING_SLICE = replace(ENDPOINT_SLICE, selector=MANAGED_SELECTOR)
-PROXY_POD = replace(POD, selector="gateway.envoyproxy.io/owning-gateway-name")
 _PROXY_LABELS = ("gateway.envoyproxy.io/owning-gateway-name", "gateway.envoyproxy.io/owning-gateway-namespace")
 
 
@@ -96,10 +92,9 @@ class ModelRolloutController:
             referring(PLATFORM, MODEL_ROLLOUT, lambda _rollout, _platform: True),
             referring(COMPUTE_POOL, MODEL_ROLLOUT, _uses_pool),
             Watch(MODEL_ROLLOUT, _rivals),
-            Watch(SERVING_SLICE, _of_slice),
+            Watch(ENDPOINT_SLICE, _of_slice),
             Watch(POD, _of_pod),
             Watch(GATEWAY, _nobody),
-            Watch(PROXY_POD, _nobody),
         )
 
     async def observe(self, io: Io, key: Key) -> Snapshot | None:
@@ -187,7 +182,7 @@ def _around(io: Io, service: Object) -> tuple[list[Object], list[Object]]:
     """EndpointSlices and pods of an InferenceService."""
     name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
     return (
-        io.list(SERVING_SLICE, namespace, {SERVICE_LABEL: predictor_of(name)}),
+        io.list(ENDPOINT_SLICE, namespace, {SERVICE_LABEL: predictor_of(name)}),
         io.list(POD, namespace, {POD_LABEL: name}),
     )
 
@@ -266,7 +261,7 @@ def _reading(statistics: Statistics, io: Io, rollout: ModelRollout, setting: _Se
     services = [each.service for each in status.versions or () if each.role in ("Stable", "Candidate")]
     windows = {checks.window_of(check) for check in rollout.spec.checks}
     interest = Interest(
-        proxies=proxy_urls(io.list(PROXY_POD, labels=labels), setting.statistics_port),
+        proxies=proxy_urls(io.list(POD, labels=labels), setting.statistics_port),
         clusters=tuple(cluster_name(namespace, predictor_of(each), PORT) for each in services),
         windows=tuple(sorted(windows or {60.0})),
         mark=_mark(rollout),

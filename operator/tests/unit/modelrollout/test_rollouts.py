@@ -152,7 +152,7 @@ def test_a_bad_version_loses_its_requests_at_once(world: World, failing: int, sl
     # 5 requests a second at 5 %: the verdict needs 20.
     world.run(6)
     assert world.weights() == {S1: 100}
-    (rejection,) = world.status.rejected or ()
+    (rejection,) = world.status.rejected or []
     assert (rejection.name, rejection.reason) == (V2, "ChecksFailed")
     assert f"Check {word}" in rejection.message
     ready = world.condition("Ready")
@@ -235,7 +235,7 @@ def test_a_version_that_loses_its_servers_loses_its_requests_and_starts_anew_but
     world.run_until("Analyzing")
     world.unready.add(S2)
     world.step()
-    (rejection,) = world.status.rejected or ()
+    (rejection,) = world.status.rejected or []
     assert rejection.reason == "ServersUnstable"
 
 
@@ -256,7 +256,7 @@ def test_a_version_that_does_not_start_is_rejected_at_the_deadline_with_the_reas
     assert "spec.serving.poolRef" in stalled[2]
     assert world.status.candidate == V2
     world.run(40)
-    (rejection,) = world.status.rejected or ()
+    (rejection,) = world.status.rejected or []
     assert rejection.reason == "Unschedulable"
     assert "within 60s" in rejection.message
     assert world.weights() == {S1: 100}

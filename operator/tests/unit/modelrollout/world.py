@@ -17,10 +17,10 @@ from slipway.adapters.gateway import weights_of
 from slipway.adapters.kserve import SERVICE_LABEL, VERSION_ANNOTATION, predictor_of
 from slipway.api.modelrollout import ModelRolloutStatus
 from slipway.controllers.modelrollout import ModelRolloutController
-from slipway.controllers.modelrollout.controller import PROXY_POD, SERVING_SLICE
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.runtime.controller import Apply, Delete, Io, Plan
 from slipway.runtime.resources import (
+    ENDPOINT_SLICE,
     GATEWAY,
     HTTP_ROUTE,
     INFERENCE_SERVICE,
@@ -161,7 +161,7 @@ class World:
             "metadata": {"name": "envoy-1", "namespace": "envoy", "labels": labels},
             "status": {"podIP": "10.0.0.9", "phase": "Running"},
         }
-        self.put(PROXY_POD, pod)
+        self.put(POD, pod)
         rollout = {
             "projectRef": {"name": PROJECT},
             "routing": {"hostnames": ["models.example.com"], "path": "/delays"},
@@ -340,20 +340,20 @@ class World:
                 self.put(INFERENCE_SERVICE, {**obj, "status": status})
             self._set_endpoints(name, ready)
         alive = {obj["metadata"]["name"] for obj in self.stores.list(INFERENCE_SERVICE, NAMESPACE)}
-        for slice_ in list(self.stores.list(SERVING_SLICE, NAMESPACE)):
+        for slice_ in list(self.stores.list(ENDPOINT_SLICE, NAMESPACE)):
             if slice_["metadata"]["name"] not in alive:
-                self.remove(SERVING_SLICE, slice_["metadata"]["name"])
+                self.remove(ENDPOINT_SLICE, slice_["metadata"]["name"])
 
     def _set_endpoints(self, name: str, ready: bool) -> None:
-        live = self.get(SERVING_SLICE, name)
+        live = self.get(ENDPOINT_SLICE, name)
         endpoints = [{"addresses": ["10.0.1.1"], "conditions": {"ready": ready}}]
         if live is None or live["endpoints"] != endpoints:
             labels = {SERVICE_LABEL: predictor_of(name)}
             meta = {**(live["metadata"] if live else {}), "name": name, "namespace": NAMESPACE, "labels": labels}
-            self.put(SERVING_SLICE, {"metadata": meta, "endpoints": endpoints})
+            self.put(ENDPOINT_SLICE, {"metadata": meta, "endpoints": endpoints})
 
     def endpoints(self, service: str) -> int:
-        live = self.get(SERVING_SLICE, service)
+        live = self.get(ENDPOINT_SLICE, service)
         return sum(each["conditions"]["ready"] for each in live["endpoints"]) if live else 0
 
     def let_gateway_work(self) -> None:

@@ -1,0 +1,289 @@
+"""What is written for KServe and for the gateway, and how their answers are read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from slipway.adapters import gateway as gw
+from slipway.adapters import kserve
+from slipway.api.computepool import ComputePoolSpec
+from slipway.api.modelrollout import Routing, Serving
+from slipway.api.platform import GatewayParentRef
+
+MODEL = kserve.Model(
+    name="flight-delays-9f2c1a4b7e",
+    digest="sha256:9f2c1a4b7e" + "0" * 54,
+    artifact="s3://slipway/models/flights/flight-delays/9f2c1a4b7e",
+    manifest_digest="sha256:" + "c" * 64,
+    online_features=True,
+)
+PARENT = GatewayParentRef(namespace="slipway-system", name="models")
+ROUTED = gw.Routed("flights", "delays", "flight-delays", PARENT, Routing(path="/delays", hostnames=["m.example.com"]))
+
+
+def deployment(serving: dict[str, Any] | None = None, pool: ComputePoolSpec | None = None) -> kserve.Deployment:
+    return kserve.Deployment("flights", "delays", "flight-delays", Serving.model_validate(serving or {}), pool)
+
+
+# ---- KServe ----------------------------------------------------------------------------------------------------------
+def test_the_server_is_told_what_to_verify_and_where_features_are() -> None:
+    serving = {"features": {"timeout": "80ms", "onMissing": "Fail"}}
+    manifest = kserve.inference_service(deployment(serving), MODEL)
+    predictor = manifest["spec"]["predictor"]
+    model = predictor["model"]
+    plain = {each["name"]: each["value"] for each in model["env"] if "value" in each}
+    assert plain == {
+        "SLIPWAY_MODEL_VERSION": MODEL.name,
+        "SLIPWAY_MANIFEST_DIGEST": MODEL.manifest_digest,
+        "SLIPWAY_FEATURES_TIMEOUT_MS": "80",
+        "SLIPWAY_FEATURES_ON_MISSING": "Fail",
+    }
+    secrets = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in model["env"] if "valueFrom" in each}
+    assert secrets["SLIPWAY_FEAST_PASSWORD"] == {"name": "flight-delays-slipway-feast", "key": "password"}
+    assert model["storageUri"] == MODEL.artifact
+    assert predictor["serviceAccountName"] == "flight-delays-slipway-model"
+    assert manifest["metadata"]["name"] == "delays-9f2c1a4b7e"
+    assert manifest["metadata"]["labels"]["slipway.dev/model"] == "delays"
+    assert manifest["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Standard"
+
+
+def test_a_model_without_online_features_gets_no_database_credentials() -> None:
+    model = kserve.Model(MODEL.name, MODEL.digest, MODEL.artifact, MODEL.manifest_digest, online_features=False)
+    container = kserve.inference_service(deployment(), model)["spec"]["predictor"]["model"]
+    assert not [each for each in container["env"] if "valueFrom" in each]
+
+
+@pytest.mark.parametrize(("replicas", "scaler"), [({}, "none"), ({"min": 2, "max": 4}, "hpa")])
+def test_an_autoscaler_only_where_there_is_something_to_scale(replicas: dict[str, int], scaler: str) -> None:
+    manifest = kserve.inference_service(deployment({"replicas": replicas}), MODEL)
+    assert manifest["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == scaler
+
+
+def test_a_pool_places_servers_and_gives_them_its_device() -> None:
+    pool = ComputePoolSpec.model_validate(
+        {
+            "resource": "nvidia.com/gpu",
+            "nodeSelector": {"slipway.dev/pool": "gpu"},
+            "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        }
+    )
+    predictor = kserve.inference_service(deployment(pool=pool), MODEL)["spec"]["predictor"]
+    assert predictor["nodeSelector"] == {"slipway.dev/pool": "gpu"}
+    assert predictor["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert predictor["model"]["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
+
+
+def test_containers_are_fit_for_the_restricted_pod_security() -> None:
+    predictor = kserve.inference_service(deployment(), MODEL)["spec"]["predictor"]
+    context = predictor["model"]["securityContext"]
+    assert context["allowPrivilegeEscalation"] is False
+    assert context["capabilities"] == {"drop": ["ALL"]}
+    assert context["runAsNonRoot"] is True
+    assert predictor["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+def isvc(ready: str = "False", **status: Any) -> dict[str, Any]:
+    conditions = [{"type": "Ready", "status": ready}]
+    return {"metadata": {"name": "delays-9f2c1a4b7e"}, "status": {"conditions": conditions, **status}}
+
+
+def pod(**status: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "p"}, "status": status}
+
+
+def container(name: str = "kserve-container", **state: Any) -> dict[str, Any]:
+    return {"containerStatuses": [{"name": name, "image": "slipway-server:1", **state}]}
+
+
+def endpoints(**conditions: bool) -> dict[str, Any]:
+    return {"endpoints": [{"addresses": ["10.0.0.1"], "conditions": conditions}]}
+
+
+@pytest.mark.parametrize(
+    ("service", "slices", "ready"),
+    [
+        (isvc("True"), [endpoints(ready=True)], True),
+        (isvc("True"), [], False),
+        (isvc("True"), [endpoints(ready=False)], False),
+        (isvc("True"), [endpoints(ready=True, terminating=True)], False),
+        (isvc("False"), [endpoints(ready=True)], False),
+        ({"metadata": {"name": "new"}}, [endpoints(ready=True)], False),
+    ],
+    ids=["ready", "no endpoints", "endpoint not ready", "endpoint ends", "not ready", "not seen by KServe"],
+)
+def test_ready_needs_kserves_word_and_real_endpoints(
+    service: dict[str, Any], slices: list[dict[str, Any]], ready: bool
+) -> None:
+    assert kserve.readiness(service, slices, []).ready is ready
+
+
+UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+BLOCKED = {"transitionStatus": "BlockedByFailedLoad", "lastFailureInfo": {"message": "digest differs"}}
+INVALID = {"transitionStatus": "InvalidSpec", "lastFailureInfo": {"message": "no such runtime"}}
+REFUSED = {"type": "PredictorReady", "status": "False", "reason": "FailedCreate", "message": "exceeded quota"}
+
+
+@pytest.mark.parametrize(
+    ("service", "pods", "reason", "says"),
+    [
+        (isvc(), [pod(conditions=[UNSCHEDULABLE])], "Unschedulable", "0/3 nodes"),
+        (
+            isvc(),
+            [pod(**container(state={"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}))],
+            "ImageUnavailable",
+            "slipway-server:1",
+        ),
+        (
+            isvc(),
+            [pod(**container(state={"waiting": {"reason": "CreateContainerConfigError", "message": "no secret"}}))],
+            "ServerNotCreated",
+            "no secret",
+        ),
+        (
+            isvc(),
+            [pod(**container(lastState={"terminated": {"exitCode": 137, "reason": "OOMKilled"}}))],
+            "OutOfMemory",
+            "limits.memory",
+        ),
+        (
+            isvc(),
+            [pod(**container(lastState={"terminated": {"exitCode": 2, "message": "boom"}}))],
+            "LoadFailed",
+            "boom",
+        ),
+        (
+            isvc(),
+            [pod(**container("storage-initializer", state={"terminated": {"exitCode": 1, "message": "no key"}}))],
+            "ArtifactUnavailable",
+            "no key",
+        ),
+        (isvc(modelStatus=BLOCKED), [], "LoadFailed", "digest differs"),
+        (isvc(modelStatus=INVALID), [], "InvalidSpec", "spec.serving.runtime"),
+        ({"metadata": {"name": "d"}, "status": {"conditions": [REFUSED]}}, [], "PodsRefused", "exceeded quota"),
+    ],
+)
+def test_what_keeps_servers_from_starting_is_said_in_a_sentence(
+    service: dict[str, Any], pods: list[dict[str, Any]], reason: str, says: str
+) -> None:
+    trouble = kserve.readiness(service, [], pods).trouble
+    assert trouble is not None
+    assert trouble.reason == reason
+    assert says in trouble.message
+
+
+def test_a_server_that_is_just_starting_is_no_trouble() -> None:
+    starting = pod(**container(state={"waiting": {"reason": "ContainerCreating"}}))
+    assert kserve.readiness(isvc(), [], [starting]).trouble is None
+
+
+# ---- the gateway -----------------------------------------------------------------------------------------------------
+def test_the_weighted_route_rewrites_for_the_rule_and_filters_no_backend() -> None:
+    (rule,) = gw.weighted_route(ROUTED, [("delays-1", 95), ("delays-2", 5)])["spec"]["rules"]
+    assert rule["filters"][0]["urlRewrite"]["path"] == {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}
+    assert rule["backendRefs"] == [
+        {"name": "delays-1-predictor", "port": 80, "weight": 95},
+        {"name": "delays-2-predictor", "port": 80, "weight": 5},
+    ]
+    assert "retry" not in rule
+
+
+def test_weights_are_read_back_in_their_order() -> None:
+    route = gw.weighted_route(ROUTED, [("delays-2", 25), ("delays-1", 75)], ["b", "a"])
+    assert list(gw.weights_of(route).items()) == [("delays-2", 25), ("delays-1", 75)]
+    assert gw.rejected_of(route) == ("a", "b")
+    assert gw.parent_of(route) == PARENT
+    assert gw.serves(route, ROUTED.routing)
+    assert not gw.serves(route, Routing(path="/other", hostnames=["m.example.com"]))
+
+
+def accepted(generation: int = 3, **statuses: str) -> list[dict[str, Any]]:
+    words = {"Accepted": "True", "ResolvedRefs": "True", **statuses}
+    return [
+        {"type": kind, "status": status, "observedGeneration": generation, "reason": "Why", "message": "because"}
+        for kind, status in words.items()
+    ]
+
+
+SLIPWAY_GATEWAY = {"name": "models", "namespace": "slipway-system"}
+
+
+def told(conditions: list[dict[str, Any]], parent: dict[str, Any] | None = None) -> dict[str, Any]:
+    reference = parent or SLIPWAY_GATEWAY
+    parents = [{"parentRef": reference, "conditions": conditions}]
+    return {"metadata": {"generation": 3, "namespace": "flights"}, "status": {"parents": parents}}
+
+
+@pytest.mark.parametrize(
+    ("route", "seen", "accepts", "reason"),
+    [
+        (told(accepted()), True, True, ""),
+        (told(accepted(generation=2)), False, False, "Pending"),
+        (told(accepted(Accepted="False")), False, False, "Why"),
+        (told(accepted(ResolvedRefs="False")), True, False, "Why"),
+        (told(accepted(BackendsAvailable="False")), True, False, "Why"),
+        (told([]), False, False, "Pending"),
+        (told(accepted(), {"name": "another", "namespace": "slipway-system"}), False, False, "Pending"),
+        (
+            told(accepted(), {"name": "models", "namespace": "slipway-system", "sectionName": "x"}),
+            False,
+            False,
+            "Pending",
+        ),
+        ({"metadata": {"generation": 1}}, False, False, "Pending"),
+    ],
+    ids=[
+        "accepted",
+        "older generation",
+        "not accepted",
+        "references not resolved",
+        "no endpoints",
+        "no conditions",
+        "another gateway",
+        "another listener",
+        "no status",
+    ],
+)
+def test_only_the_gateways_word_on_the_newest_generation_counts(
+    route: dict[str, Any], seen: bool, accepts: bool, reason: str
+) -> None:
+    found = gw.acceptance(route, PARENT)
+    assert (found.seen, found.accepted, found.reason) == (seen, accepts, reason)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "other", "path", "conflict"),
+    [
+        (["a.example.com"], ["a.example.com", "b.example.com"], "/delays", True),
+        ([], [], "/delays", True),
+        (["a.example.com"], ["b.example.com"], "/delays", False),
+        (["a.example.com"], [], "/delays", False),
+        (["a.example.com"], ["a.example.com"], "/delays/two", False),
+    ],
+)
+def test_rollouts_conflict_when_both_want_the_same_requests(
+    hosts: list[str], other: list[str], path: str, conflict: bool
+) -> None:
+    one, two = Routing(path="/delays", hostnames=hosts), Routing(path=path, hostnames=other)
+    assert gw.overlap(one, two) is conflict
+    assert gw.overlap(two, one) is conflict
+
+
+@pytest.mark.parametrize(
+    ("listener", "addresses", "hosts", "url"),
+    [
+        ({"protocol": "HTTP", "port": 80}, ["10.0.0.5"], [], "http://10.0.0.5/delays/v1/models/delays:predict"),
+        ({"protocol": "HTTPS", "port": 8443}, [], ["m.io"], "https://m.io:8443/delays/v1/models/delays:predict"),
+        ({"protocol": "HTTP", "port": 80}, [], [], None),
+    ],
+)
+def test_the_url_is_what_clients_can_use(
+    listener: dict[str, Any], addresses: list[str], hosts: list[str], url: str | None
+) -> None:
+    routed = gw.Routed("flights", "delays", "flight-delays", PARENT, Routing(path="/delays", hostnames=hosts))
+    gateway = {
+        "spec": {"listeners": [{"name": "http", **listener}]},
+        "status": {"addresses": [{"value": each} for each in addresses]},
+    }
+    assert gw.url(routed, gateway) == url
