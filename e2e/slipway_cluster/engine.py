@@ -1,8 +1,8 @@
 """The container engine that nodes run in: podman or Docker."""
 
 import os
+import resource
 import shutil
-import subprocess
 from functools import cached_property
 from pathlib import Path
 
@@ -102,16 +102,4 @@ def _may_raise_limits() -> bool:
 
 
 def _open_files_limit() -> int:
-    import resource
-
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-
-
-def stream_to(command: list[str], source: Path, environment: dict[str, str]) -> None:
-    """Feed a folder as a tar file to a program."""
-    with subprocess.Popen(["tar", "-C", str(source), "-cf", "-", "."], stdout=subprocess.PIPE) as packing:
-        done = subprocess.run(
-            command, stdin=packing.stdout, env={**os.environ, **environment}, capture_output=True, check=False
-        )
-    if done.returncode:
-        raise ClusterError(f"{' '.join(command[:4])} failed: {done.stderr.decode(errors='replace').strip()}")

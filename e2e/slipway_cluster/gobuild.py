@@ -87,6 +87,11 @@ def is_built(name: str) -> bool:
     return _is_complete(program, _folder(program))
 
 
+def module_key(module: str) -> str:
+    """A short hash of the versions a module pins."""
+    return keys.content_key(sorted((paths.PACKAGE / "gomod" / module).glob("go.*")))
+
+
 @cache
 def module_folder(module: str, path: str) -> Path:
     """Where Go keeps the sources of a module that one of ours requires, downloaded now if they are missing."""
@@ -162,10 +167,8 @@ def _is_complete(program: Program, folder: Path) -> bool:
 
 @cache
 def _key(program: Program) -> str:
-    sources = sorted(program.folder.glob("go.*"))
-    if program.package.startswith("."):
-        sources += sorted((program.folder / program.package).glob("*.go"))
-    return keys.key_of(program, _go_version(), _environment(), keys.content_key(sources))
+    sources = sorted((program.folder / program.package).glob("*.go")) if program.package.startswith(".") else []
+    return keys.key_of(program, _go_version(), _environment(), module_key(program.module), keys.content_key(sources))
 
 
 @cache

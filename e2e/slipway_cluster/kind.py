@@ -52,13 +52,11 @@ class Plan:
 
     Attributes:
         folder: where its kubeconfig and its nodes' data live.
-        seed: containerd data every node starts with.
+        ports: what this machine reaches in it.
     """
 
     name: str
     folder: Path
-    node_image: str
-    seed: Path
     ports: Sequence[Port]
 
     @property
@@ -72,14 +70,18 @@ class Plan:
         return (f"{self.name}-control-plane", f"{self.name}-worker", f"{self.name}-worker2")
 
 
-def create(engine: Engine, plan: Plan) -> None:
-    """Make nodes and join them to a cluster."""
+def create(engine: Engine, plan: Plan, node_image: str, seed: Path) -> None:
+    """Make nodes and join them to a cluster.
+
+    Args:
+        seed: containerd data every node starts with.
+    """
     for node in plan.nodes:
-        plant(plan.seed, plan.folder / "nodes" / node)
+        plant(seed, plan.folder / "nodes" / node)
     # kind mounts it, and not every kernel has modules.
     Path("/lib/modules").mkdir(parents=True, exist_ok=True)
     run(
-        *(gobuild.binary("kind"), "create", "cluster", "--name", plan.name, "--image", plan.node_image),
+        *(gobuild.binary("kind"), "create", "cluster", "--name", plan.name, "--image", node_image),
         *("--kubeconfig", plan.kubeconfig, "--config", "-", "--retain"),
         input=json.dumps(configuration(plan)),
         env=engine.environment,

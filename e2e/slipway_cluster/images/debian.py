@@ -76,7 +76,7 @@ def sources(release: str) -> list[Source]:
     found = read_sources(APT, release)
     if not any(source.suite == release for source in found):
         raise ClusterError(
-            f"Local images are made of Debian {release!r} packages, and no file in {APT} names a mirror of that release."
+            f"Local images are made of Debian {release!r} packages, and no file in {APT} names a mirror of it."
         )
     return found
 

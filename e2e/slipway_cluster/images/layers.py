@@ -116,9 +116,8 @@ def _place(folder: Path, files: Iterable[Files]) -> None:
             target.chmod(entry.mode)
     # Modules are read-only in Go's cache, and times differ between machines: neither is to show.
     for path in [folder, *folder.rglob("*")]:
-        if not path.is_symlink():
-            if path.is_dir() and path.stat().st_mode & 0o700 != 0o700:
-                path.chmod(0o755)
+        if path.is_dir() and not path.is_symlink() and path.stat().st_mode & 0o700 != 0o700:
+            path.chmod(0o755)
         os.utime(path, (0, 0), follow_symlinks=False)
 
 

@@ -158,7 +158,8 @@ def postgresql() -> Image:
         versions().debian,
         ["postgresql"],
         # Without it the package makes a database at once, in the image.
-        before="mkdir -p /etc/postgresql-common; echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf",
+        before="mkdir -p /etc/postgresql-common\n"
+        "echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf",
     )
     entrypoint = layers.of_files(
         "postgres-entrypoint",

@@ -51,7 +51,8 @@ def run_in(
         pairs = [part for host, target in (binds or {}).items() for part in (str(host), target.lstrip("/"))]
         run(
             *("unshare", "--mount", "--pid", "--fork", "--kill-child", "/bin/sh", "-c", _ENTER, "sandbox"),
-            *(":".join(str(folder) for folder in reversed(stack)), changes, work, root, *pairs, "--", script),
+            ":".join(str(folder) for folder in reversed(stack)),
+            *(str(changes), str(work), str(root), *pairs, "--", script),
             env={
                 "DEBIAN_FRONTEND": "noninteractive",
                 "LC_ALL": "C.UTF-8",

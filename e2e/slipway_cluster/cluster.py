@@ -1,0 +1,282 @@
+"""The local cluster as one object."""
+
+import json
+import shutil
+import socket
+import time
+import urllib.error
+import urllib.request
+from functools import cached_property
+from pathlib import Path
+
+from slipway_cluster import doctor, engine, gobuild, keys, kind, paths
+from slipway_cluster.engine import Engine
+from slipway_cluster.errors import ClusterError
+from slipway_cluster.images import node as node_images
+from slipway_cluster.images import recipes, transfer
+from slipway_cluster.images.archive import Image
+from slipway_cluster.process import run
+from slipway_cluster.stack import credentials as stack_credentials
+from slipway_cluster.stack import gateway, storage
+from slipway_cluster.stack.credentials import Credentials, S3Credentials
+from slipway_cluster.stack.install import Installer
+from slipway_cluster.steps import Reporter, SilentReporter, Steps, Work
+
+NAME = "slipway"
+GATEWAY_PORT = 28080
+S3_PORT = 28333
+CLUSTER_PROGRAMS = tuple(gobuild.programs())
+
+
+class Cluster:
+    """One local cluster; any number of these objects may speak of the same one.
+
+    Args:
+        name: several clusters may exist side by side under different names.
+        reporter: shows the progress of slow work.
+    """
+
+    def __init__(self, name: str = NAME, reporter: Reporter | None = None) -> None:
+        self.name = name
+        self._steps = Steps(reporter or SilentReporter())
+
+    @property
+    def folder(self) -> Path:
+        """Everything on disk that belongs to this cluster alone."""
+        return paths.cache_folder("clusters", self.name)
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Its administrator's kubeconfig; the user's own is never read or written."""
+        return self.folder / "kubeconfig"
+
+    @property
+    def gateway_url(self) -> str:
+        """Where this machine reaches the gateway."""
+        return f"http://127.0.0.1:{self._ports()['gateway']}"
+
+    @property
+    def s3_url(self) -> str:
+        """Where this machine reaches the artifact store."""
+        return f"http://127.0.0.1:{self._ports()['s3']}"
+
+    def s3_credentials(self, identity: str = "admin") -> S3Credentials:
+        """Keys of ``admin`` or of the restricted ``trainer``."""
+        found = {"admin": self._credentials().admin, "trainer": self._credentials().trainer}
+        if identity not in found:
+            raise ClusterError(f"The artifact store has no identity {identity!r}: choose one of {', '.join(found)}.")
+        return found[identity]
+
+    def kubectl(self, *arguments: str, input: str | None = None, timeout: float = 120) -> str:
+        """Run kubectl as the administrator and return what it printed."""
+        kubectl = gobuild.binary("kubectl")
+        return run(kubectl, "--kubeconfig", self.kubeconfig, *arguments, input=input, timeout=timeout)
+
+    def helm(self, *arguments: str, timeout: float = 300) -> str:
+        """Run helm as the administrator, apart from the user's own helm settings."""
+        home = paths.cache_folder("helm")
+        return run(
+            gobuild.binary("helm"),
+            "--kubeconfig",
+            self.kubeconfig,
+            *arguments,
+            env={f"HELM_{kind}_HOME": str(home / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")},
+            timeout=timeout,
+        )
+
+    def is_up(self) -> bool:
+        """Whether its API server answers."""
+        return self.kubeconfig.exists() and self._nodes().answers()
+
+    def up(self) -> None:
+        """Make everything as wanted; what already is takes no time.
+
+        Raises:
+            ClusterError: something is missing or failed; the message says what to do.
+        """
+        with keys.lock(f"cluster-{self.name}"):
+            with self._steps.step("check this machine"):
+                doctor.prepare()
+            if not self.is_up():
+                self._create()
+            with self._steps.step("connect nodes"):
+                self._connect()
+            installer = Installer(self, self.folder)
+            installer.prepare()
+            self._steps.together(
+                lambda: self._step("storage", lambda: installer.storage(self._credentials(), self._plan().nodes[1])),
+                lambda: self._step("gateway", installer.gateway),
+                lambda: self._step("kserve", installer.kserve),
+            )
+            with self._steps.step("answer on loopback"):
+                self._wait_for(self.gateway_url)
+                self._wait_for(f"{self.s3_url}/status")
+
+    def down(self) -> None:
+        """Remove nodes, network, volumes and data; keep what is slow to make again."""
+        with keys.lock(f"cluster-{self.name}"), self._steps.step("remove cluster"):
+            for found in (Engine("podman"), Engine("docker")):
+                if found.works():
+                    kind.delete(found, self._plan())
+            shutil.rmtree(self.folder)
+
+    def reset(self) -> None:
+        """Remove what users made, and all data; keep the cluster and its stack."""
+        from slipway_cluster import reset
+
+        with keys.lock(f"cluster-{self.name}"), self._steps.step("reset"):
+            reset.reset(self, self._engine, self._plan().nodes[1])
+            Installer(self, self.folder).forget("storage")
+            Installer(self, self.folder).storage(self._credentials(), self._plan().nodes[1])
+
+    def build_images(self) -> list[Image]:
+        """Make every image that nodes have from the start."""
+        images: list[Image] = []
+
+        def make(names: list[str]) -> None:
+            for name in names:
+                with self._steps.step(f"image {name}"):
+                    images.append(recipes.third_party()[name]())
+
+        # Those without a Go program first: meanwhile the compiler is busy with the others.
+        slow = ["storage-initializer", "postgresql", "slipway-operator-dependencies", "seaweedfs", "envoy"]
+        others = [name for name in recipes.third_party() if name not in slow]
+
+        def make_programs_first() -> None:
+            self.build_programs()
+            make(others)
+
+        self._steps.together(lambda: make(slow), make_programs_first)
+        return images
+
+    def build_programs(self, names: tuple[str, ...] = CLUSTER_PROGRAMS) -> None:
+        """Build programs from Go modules, those that are missing."""
+        for name in names:
+            if not gobuild.is_built(name):
+                with self._steps.step(f"program {name}"):
+                    gobuild.binary(name)
+
+    def build_project_images(self) -> dict[str, str]:
+        """Make Slipway's own images, put them on the workers, and return their references by name.
+
+        A reference's tag changes with the content, so that a deployment of it rolls.
+        """
+        made: dict[str, Image] = {}
+        for name, make in recipes.project().items():
+            with self._steps.step(f"image {name}"):
+                made[name] = make()
+        with self._steps.step("load images"):
+            transfer.load(self._engine, self._plan().nodes[1:], list(made.values()))
+        return {name: image.names[0] for name, image in made.items()}
+
+    def load_image(self, name: str) -> list[str]:
+        """Put an image on the nodes that lack it, and return their names.
+
+        Args:
+            name: one of the images this package makes, or a reference that the container engine knows.
+        """
+        if make := (recipes.project() | recipes.third_party()).get(name):
+            return transfer.load(self._engine, self._plan().nodes[1:], [make()])
+        return transfer.load_from_engine(self._engine, self._plan().nodes[1:], name)
+
+    def _create(self) -> None:
+        nodes = self._nodes()
+        if self.kubeconfig.exists() and set(self._engine.containers(self.name)) == set(self._plan().nodes):
+            with self._steps.step("start nodes"):
+                nodes.start()
+                nodes.wait_until_answering()
+            return
+        images = self.build_images()
+        node_image = node_images.node()
+        with self._steps.step("node image"):
+            self._engine.load(node_image)
+        with self._steps.step("images for nodes"):
+            seed = node_images.seed(images)
+        with self._steps.step("create nodes"):
+            kind.delete(self._engine, self._plan())
+            self._choose_ports()
+            try:
+                kind.create(self._engine, self._plan(), node_image.names[0], seed)
+            except BaseException:
+                kind.delete(self._engine, self._plan())
+                raise
+
+    def _connect(self) -> None:
+        nodes = self._nodes()
+        nodes.wait_until_answering()
+        nodes.connect()
+        nodes.add_gpus()
+        nodes.wait_until_ready()
+        folders = [f"{storage.VOLUMES}/{name}" for name in ("seaweedfs", "postgresql")]
+        self._engine.exec(self._plan().nodes[1], "mkdir", "-p", *folders)
+
+    def _step(self, name: str, work: Work) -> None:
+        with self._steps.step(name):
+            work()
+
+    def _nodes(self) -> kind.Nodes:
+        return kind.Nodes(self._engine, self._plan())
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return engine.find()
+
+    def _plan(self) -> kind.Plan:
+        ports = self._ports()
+        mapped = [kind.Port(ports["gateway"], gateway.NODE_PORT), kind.Port(ports["s3"], storage.S3_NODE_PORT)]
+        return kind.Plan(self.name, self.folder, mapped)
+
+    def _credentials(self) -> Credentials:
+        return stack_credentials.of_cluster(self.folder)
+
+    def _ports(self) -> dict[str, int]:
+        file = self.folder / "ports.json"
+        if not file.exists():
+            return {"gateway": GATEWAY_PORT, "s3": S3_PORT}
+        return dict(json.loads(file.read_text()))
+
+    def _choose_ports(self) -> None:
+        chosen = {"gateway": _free_port(GATEWAY_PORT), "s3": _free_port(S3_PORT)}
+        (self.folder / "ports.json").write_text(json.dumps(chosen))
+
+    @staticmethod
+    def _wait_for(url: str, seconds: float = 60) -> None:
+        """Wait until someone answers HTTP, whatever they say."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                with urllib.request.urlopen(url, timeout=5):
+                    return
+            except urllib.error.HTTPError as error:
+                with error:
+                    return
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise ClusterError(f"Nobody answers at {url}: {error}.") from error
+                time.sleep(0.2)
+
+
+def _free_port(wanted: int) -> int:
+    """The port, or the next that is free."""
+    for port in range(wanted, wanted + 100):
+        with socket.socket() as probe:
+            # What was served a moment ago may be served again.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise ClusterError(f"No port from {wanted} to {wanted + 99} is free on loopback.")
+
+
+def clean(caches: bool = False) -> None:
+    """Remove every cluster, and with ``caches`` also everything that is slow to make again."""
+    for folder in paths.cache_folder("clusters").iterdir():
+        Cluster(folder.name).down()
+    if caches:
+        podman = Engine("podman")
+        if podman.works():
+            for name in podman.run("images", "--format", "{{.Repository}}:{{.Tag}}", "localhost/slipway-node").split():
+                podman.run("rmi", "--force", name)
+        shutil.rmtree(paths.cache())

@@ -1,0 +1,170 @@
+"""Whether this machine can run the cluster, in sentences."""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipway_cluster import engine, paths
+from slipway_cluster.engine import Engine
+from slipway_cluster.errors import ClusterError
+from slipway_cluster.process import run
+
+DISK_GIB = 15
+MEMORY_GIB = 6
+INOTIFY_INSTANCES = 512
+"""Every node's systemd, containerd and kubelet watch files: more than the usual 128 together."""
+
+HOST_PROGRAMS = {"debootstrap": "debootstrap", "openssl": "openssl", "unshare": "util-linux", "tar": "tar"}
+"""Programs called by name, and the Debian packages that hold them."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: what was looked at, whether it is well, and a sentence that says more."""
+
+    check: str
+    good: bool
+    sentence: str
+
+
+def examine() -> list[Finding]:
+    """Look at everything the cluster needs."""
+    checks: list[Callable[[], Iterator[Finding]]] = [
+        _system, _disk, _memory, _kernel, _programs, _engine, _inotify,
+    ]  # fmt: skip
+    return [finding for check in checks for finding in check()]
+
+
+def prepare() -> None:
+    """Install and set what can be, then insist on the rest.
+
+    Raises:
+        ClusterError: with a sentence for everything that is missing.
+    """
+    _install_packages()
+    _raise_inotify()
+    if bad := [finding.sentence for finding in examine() if not finding.good]:
+        raise ClusterError("This machine is not ready:\n" + "\n".join(f"- {sentence}" for sentence in bad))
+
+
+def _system() -> Iterator[Finding]:
+    good = platform.system() == "Linux" and platform.machine() == "x86_64"
+    found = f"{platform.system()} on {platform.machine()}"
+    yield Finding(
+        "system", good, f"This is {found}." if good else f"Local images need Linux on x86_64, and this is {found}."
+    )
+    root = os.geteuid() == 0
+    yield Finding("user", root, "You are root." if root else "Making images and nodes needs root: use sudo.")
+
+
+def _disk() -> Iterator[Finding]:
+    free = shutil.disk_usage(paths.cache()).free / 2**30
+    # What is cached already needs no room again.
+    needed = DISK_GIB if not any(paths.cache_folder("seeds").iterdir()) else DISK_GIB / 3
+    sentence = f"{free:.0f} GiB are free at {paths.cache()}"
+    if free < needed:
+        sentence += f", and {needed:.0f} are needed: free some, or set SLIPWAY_CACHE to a folder on another disk"
+    yield Finding("disk", free >= needed, f"{sentence}.")
+
+
+def _memory() -> Iterator[Finding]:
+    status = Path("/proc/meminfo").read_text()
+    found = re.search(r"MemTotal:\s+(\d+) kB", status)
+    total = int(found[1]) / 2**20 if found else 0.0
+    good = total >= MEMORY_GIB
+    sentence = f"This machine has {total:.0f} GiB of memory"
+    yield Finding("memory", good, f"{sentence}." if good else f"{sentence}, and three nodes need {MEMORY_GIB}.")
+
+
+def _kernel() -> Iterator[Finding]:
+    file_systems = Path("/proc/filesystems").read_text().split()
+    overlay = "overlay" in file_systems or _loads("overlay")
+    yield Finding(
+        "overlay",
+        overlay,
+        "The kernel has overlayfs." if overlay else "The kernel lacks overlayfs: load module overlay.",
+    )
+    for name, words in (
+        ("bridge", ("link", "add", "slwprobe0", "type", "bridge")),
+        ("veth", ("link", "add", "slwprobe1", "type", "veth", "peer", "name", "slwprobe2")),
+    ):
+        good = _in_own_network("ip", *words)
+        yield Finding(
+            name,
+            good,
+            f"The kernel makes {name} devices." if good else f"The kernel lacks {name} devices: load its module.",
+        )
+    if shutil.which("nft"):
+        good = _in_own_network("nft", "add", "table", "ip", "slipway_probe")
+        yield Finding(
+            "nf_tables",
+            good,
+            "The kernel has nf_tables." if good else "The kernel lacks nf_tables: load module nf_tables.",
+        )
+
+
+def _programs() -> Iterator[Finding]:
+    for program, package in HOST_PROGRAMS.items():
+        good = shutil.which(program) is not None
+        yield Finding(
+            program, good, f"{program} is installed." if good else f"{program} is missing: install {package}."
+        )
+    for program, remedy in (("go", "install Go 1.26 or newer"), ("uv", "install uv")):
+        good = shutil.which(program) is not None
+        yield Finding(program, good, f"{program} is installed." if good else f"{program} is missing: {remedy}.")
+
+
+def _engine() -> Iterator[Finding]:
+    try:
+        found = engine.find()
+    except ClusterError as error:
+        yield Finding("container engine", False, str(error))
+    else:
+        yield Finding("container engine", True, f"{found.name} answers.")
+
+
+def _inotify() -> Iterator[Finding]:
+    instances = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    good = instances >= INOTIFY_INSTANCES
+    sentence = f"A user may have {instances} inotify instances"
+    remedy = f"run sysctl fs.inotify.max_user_instances={INOTIFY_INSTANCES}"
+    yield Finding("inotify", good, f"{sentence}." if good else f"{sentence}, too few for three nodes: {remedy}.")
+
+
+def _install_packages() -> None:
+    """Install what is missing with the machine's own package manager and settings."""
+    missing = {package for program, package in HOST_PROGRAMS.items() if not shutil.which(program)}
+    if not any(Engine(name).works() for name in ("docker", "podman")):
+        missing |= set(engine.PACKAGES)
+    if not missing or os.geteuid() != 0 or not shutil.which("apt-get"):
+        return
+    settings = {"DEBIAN_FRONTEND": "noninteractive"}
+    run("apt-get", "-q", "update", env=settings)
+    run("apt-get", "-q", "install", "-y", "--no-install-recommends", *sorted(missing), env=settings, timeout=900)
+
+
+def _raise_inotify() -> None:
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    if os.geteuid() == 0 and int(limit.read_text()) < INOTIFY_INSTANCES:
+        limit.write_text(str(INOTIFY_INSTANCES))
+
+
+def _loads(module: str) -> bool:
+    return bool(shutil.which("modprobe")) and _quietly("modprobe", module)
+
+
+def _in_own_network(*command: str) -> bool:
+    """Try something in a network of its own, which ends with it."""
+    return _quietly("unshare", "--net", *command)
+
+
+def _quietly(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False

@@ -1,0 +1,1 @@
+"""What runs in a cluster before Slipway does: gateway, model server operator, artifact store, database."""

@@ -1,0 +1,41 @@
+"""Passwords of one cluster, made once and kept in its folder."""
+
+import secrets
+from pathlib import Path
+
+from pydantic import BaseModel
+
+
+class S3Credentials(BaseModel):
+    """Keys of one identity of the artifact store."""
+
+    access_key: str
+    secret_key: str
+
+
+class Credentials(BaseModel):
+    """Everything secret about a cluster.
+
+    Attributes:
+        admin: may do everything in the artifact store.
+        trainer: reads the bucket and writes below ``runs/`` only: what the teams' own code gets.
+        postgres_password: of the feature store's database user.
+    """
+
+    admin: S3Credentials
+    trainer: S3Credentials
+    postgres_password: str
+
+
+def of_cluster(folder: Path) -> Credentials:
+    """The cluster's credentials, made now if it has none."""
+    file = folder / "credentials.json"
+    if not file.exists():
+        file.touch(mode=0o600)
+        made = Credentials(admin=_keys(), trainer=_keys(), postgres_password=secrets.token_urlsafe(24))
+        file.write_text(made.model_dump_json())
+    return Credentials.model_validate_json(file.read_text())
+
+
+def _keys() -> S3Credentials:
+    return S3Credentials(access_key=secrets.token_hex(10).upper(), secret_key=secrets.token_urlsafe(30))

@@ -1,0 +1,144 @@
+"""Installing the stack, and leaving alone what is already as wanted."""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from slipway_cluster import gobuild, keys
+from slipway_cluster.certificates import Authority
+from slipway_cluster.errors import ClusterError
+from slipway_cluster.stack import gateway, kserve, storage
+from slipway_cluster.stack.credentials import Credentials
+from slipway_cluster.stack.objects import Object, config_map, namespace
+
+TIMEOUT = 240
+INSTALLED = "slipway-cluster"
+"""The config map that remembers what was installed from which inputs."""
+
+
+class Target(Protocol):
+    """A cluster that things are installed in."""
+
+    def kubectl(self, *arguments: str, input: str | None = None, timeout: float = 120) -> str:
+        """Run kubectl."""
+
+    def helm(self, *arguments: str, timeout: float = 300) -> str:
+        """Run helm."""
+
+
+class Installer:
+    """Installs each part of the stack once."""
+
+    def __init__(self, cluster: Target, folder: Path) -> None:
+        self._cluster = cluster
+        self._folder = folder
+
+    def storage(self, credentials: Credentials, node: str) -> None:
+        """SeaweedFS and PostgreSQL, with their secrets."""
+        wanted = storage.objects(credentials, node)
+
+        def install() -> None:
+            self._apply(wanted)
+            for name in ("seaweedfs", "postgresql"):
+                self._wait_for_rollout(storage.NAMESPACE, name)
+            self._make_bucket()
+
+        self._once("storage", keys.key_of(wanted), install)
+
+    def gateway(self) -> None:
+        """The Gateway API's kinds, Envoy Gateway and the gateway itself."""
+        values, wanted = gateway.values(), gateway.objects()
+
+        def install() -> None:
+            with tempfile.TemporaryDirectory(prefix="slipway-chart-") as temporary:
+                chart = gateway.chart(Path(temporary) / "chart")
+                self._helm_install("envoy-gateway", chart, gateway.NAMESPACE, values)
+            self._apply(wanted)
+            self._wait("gateway", gateway.GATEWAY, storage.SYSTEM, "condition=Programmed")
+
+        self._once("gateway", keys.key_of(values, wanted, gobuild.module_key("envoy-gateway")), install)
+
+    def kserve(self) -> None:
+        """KServe's kinds, its webhooks' certificate and its manager."""
+        authority = Authority(self._folder / "kserve-pki", "kserve-webhook-ca")
+        certificate, values = kserve.certificate_objects(authority), kserve.values()
+
+        def install() -> None:
+            self._apply(certificate)
+            self._helm_install("kserve-crd", kserve.charts() / "kserve-crd", kserve.NAMESPACE, {})
+            # The manager ends if a kind it watches is not served yet.
+            self._wait_until_served("inferenceservices.serving.kserve.io")
+            with tempfile.TemporaryDirectory(prefix="slipway-chart-") as temporary:
+                chart = kserve.chart(Path(temporary) / "chart", authority)
+                self._helm_install("kserve", chart, kserve.NAMESPACE, values)
+
+        self._once("kserve", keys.key_of(certificate, values, gobuild.module_key("kserve")), install)
+
+    def _once(self, name: str, key: str, install: Callable[[], None]) -> None:
+        if self._installed().get(name) == key:
+            return
+        install()
+        patch = json.dumps({"data": {name: key}})
+        self._cluster.kubectl("patch", "configmap", INSTALLED, "-n", storage.SYSTEM, "--type=merge", "--patch", patch)
+
+    def prepare(self) -> None:
+        """Make the place that remembers what is installed."""
+        if not self._cluster.kubectl("get", "configmap", INSTALLED, "-n", storage.SYSTEM, "--ignore-not-found"):
+            self._apply([namespace(storage.SYSTEM), config_map(storage.SYSTEM, INSTALLED, {})])
+
+    def forget(self, name: str) -> None:
+        """Let a part be installed again."""
+        patch = json.dumps({"data": {name: None}})
+        self._cluster.kubectl("patch", "configmap", INSTALLED, "-n", storage.SYSTEM, "--type=merge", "--patch", patch)
+
+    def _installed(self) -> dict[str, str]:
+        found = self._cluster.kubectl("get", "configmap", INSTALLED, "-n", storage.SYSTEM, "--output=json")
+        return dict(json.loads(found).get("data") or {})
+
+    def _apply(self, objects: Sequence[Object]) -> None:
+        self._cluster.kubectl(
+            *("apply", "--server-side", "--force-conflicts", "--field-manager=slipway-cluster", "-f", "-"),
+            input=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}),
+        )
+
+    def _helm_install(self, release: str, chart: Path, namespace: str, values: dict[str, Any]) -> None:
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(values, file)
+            file.flush()
+            self._cluster.helm(
+                *("upgrade", "--install", release, str(chart), "--namespace", namespace, "--create-namespace"),
+                *("--values", file.name, "--wait", f"--timeout={TIMEOUT}s"),
+                timeout=TIMEOUT + 30,
+            )
+
+    def _wait_for_rollout(self, namespace: str, name: str) -> None:
+        self._cluster.kubectl(
+            *("rollout", "status", f"deployment/{name}", "-n", namespace, f"--timeout={TIMEOUT}s"), timeout=TIMEOUT + 10
+        )
+
+    def _wait(self, kind: str, name: str, namespace: str, condition: str) -> None:
+        self._cluster.kubectl(
+            *("wait", f"{kind}/{name}", "-n", namespace, f"--for={condition}", f"--timeout={TIMEOUT}s"),
+            timeout=TIMEOUT + 10,
+        )
+
+    def _wait_until_served(self, kind: str) -> None:
+        deadline = time.monotonic() + TIMEOUT
+        while True:
+            try:
+                self._cluster.kubectl("get", kind, "--all-namespaces")
+                return
+            except ClusterError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.3)
+
+    def _make_bucket(self) -> None:
+        self._cluster.kubectl(
+            *("exec", "--stdin", "-n", storage.NAMESPACE, "deploy/seaweedfs", "--"),
+            *("weed", "shell", "-master=127.0.0.1:9333"),
+            input=f"s3.bucket.create -name {storage.BUCKET}\n",
+        )

