@@ -12,7 +12,7 @@ from slipway_pipelines.errors import RefusalError
 TABLE_LIMIT = 63 - len("_ek")
 """PostgreSQL cuts names after 63 bytes without an error; Feast's index on an online table adds three."""
 HASH = 10
-SHORTEST = 24
+SHORTEST = 20
 
 
 def feast_view(project: str, feature_set: str, view: str) -> str:
