@@ -10,6 +10,7 @@ are complete. So the first `on.event` call is the proof that no store is half fi
 from __future__ import annotations
 
 import asyncio
+import collections
 import concurrent.futures
 import contextlib
 import logging
@@ -58,6 +59,38 @@ class _Forever(Iterable[float]):
             yield 5.0
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """kopf keeps no copy of an object to compare with: our handlers do not ask for differences."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        raise AssertionError("kopf must not write to objects")
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """kopf keeps no handler's state in annotations: our handlers have none."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        raise AssertionError("kopf must not write to objects")
+
+    def purge(self, **_: Any) -> None:
+        return None
+
+    def touch(self, **_: Any) -> None:
+        raise AssertionError("kopf must not write to objects")
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        return essence
+
+
 def settings_for(types: Sequence[ResourceType]) -> kopf.OperatorSettings:
     """kopf's settings: selectors in the server, bounded requests, nothing posted and nothing persisted."""
     settings = kopf.OperatorSettings()
@@ -68,6 +101,8 @@ def settings_for(types: Sequence[ResourceType]) -> kopf.OperatorSettings:
     settings.watching.inactivity_timeout = 70.0
     settings.queueing.exit_timeout = 0.5
     settings.queueing.idle_timeout = 1.0  # kopf keeps a task for each object so long after its last event
+    settings.persistence.diffbase_storage = _NoDiffs()
+    settings.persistence.progress_storage = _NoProgress()
     settings.process.ultimate_exiting_timeout = None
     for type_ in types:
         if type_.selector:
@@ -117,6 +152,8 @@ class Watcher:
         self._stop: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._kopf: threading.Thread | None = None
+        self._inbox: collections.deque[Callable[[Sink], None]] = collections.deque()
+        self._waking = False
 
     async def run(self) -> None:
         """Watch until `stop`; raises what made kopf end by itself."""
@@ -138,13 +175,19 @@ class Watcher:
             await asyncio.to_thread(self._kopf.join, seconds)
 
     def _deliver(self, message: Callable[[Sink], None]) -> None:
-        if self._loop is not None:
+        """In kopf's thread: queue a message, and wake our loop once for all that is queued until it gets there."""
+        self._inbox.append(message)
+        if self._loop is not None and not self._waking:
+            self._waking = True
             with contextlib.suppress(RuntimeError):  # the loop was closed: the process is about to end
-                self._loop.call_soon_threadsafe(self._hand_over, message)
+                self._loop.call_soon_threadsafe(self._hand_over)
 
-    def _hand_over(self, message: Callable[[Sink], None]) -> None:
-        if self._sink is not None:
-            message(self._sink)
+    def _hand_over(self) -> None:
+        self._waking = False  # before the inbox is emptied, so that whatever comes later wakes us again
+        while self._inbox:
+            message = self._inbox.popleft()
+            if self._sink is not None:
+                message(self._sink)
 
     def _thread(self, ended: asyncio.Future[None]) -> None:
         error: BaseException | None = None
