@@ -92,7 +92,7 @@ class World:
 
     def kill_operator(self, namespace: str = "slipway-system") -> list[str]:
         """Kills the operator's pods at once, without grace; returns their names."""
-        pods = self.core.list_namespaced_pod(namespace, label_selector="app.kubernetes.io/name=slipway").items
+        pods = self.core.list_namespaced_pod(namespace, label_selector="app.kubernetes.io/name=slipway-operator").items
         for pod in pods:
             self.core.delete_namespaced_pod(pod.metadata.name, namespace, grace_period_seconds=0)
         return [pod.metadata.name for pod in pods]
