@@ -42,6 +42,7 @@ def generated() -> dict[Path, str]:
         files[Path("crds") / name] = HEADER + crd_yaml(kind)
         files[Path("charts/slipway/templates/crds") / name] = chart_template(kind)
         files[Path("docs/reference") / f"{kind.kind_name.lower()}.md"] = reference.kind_page(kind)
+    files[Path("manifests/install/crds.yaml")] = HEADER + "---\n".join(crd_yaml(kind) for kind in KINDS)
     files[Path("docs/reference/README.md")] = reference.index_page()
     files[Path("docs/reference/conditions.md")] = reference.conditions_page()
     return files
@@ -73,8 +74,6 @@ def drift(root: Path) -> list[str]:
 
 
 def _superfluous(root: Path, files: dict[Path, str]) -> list[Path]:
-    """Files of kinds that are no more."""
-    folders = {path.parent for path in files if path.suffix == ".yaml"}
-    return sorted(
-        path for folder in folders for path in (root / folder).glob("*.yaml") if path.relative_to(root) not in files
-    )
+    """CRDs of kinds that are no more."""
+    folders = (root / "crds", root / "charts/slipway/templates/crds")
+    return sorted(path for folder in folders for path in folder.glob("*.yaml") if path.relative_to(root) not in files)
