@@ -1,6 +1,11 @@
-"""A local Kubernetes cluster with everything Slipway runs on, and a real API server for tests."""
+"""A local Kubernetes cluster with everything Slipway runs on, and a real API server for tests.
 
+:class:`ControlPlane` is an API server without nodes, ready in seconds. :class:`Cluster` is three real nodes with
+gateway, KServe, artifact store and database.
+"""
+
+from slipway_cluster.cluster import Cluster, clean
 from slipway_cluster.controlplane import ControlPlane
 from slipway_cluster.errors import ClusterError
 
-__all__ = ["ClusterError", "ControlPlane"]
+__all__ = ["Cluster", "ClusterError", "ControlPlane", "clean"]

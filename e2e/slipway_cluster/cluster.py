@@ -179,6 +179,20 @@ class Cluster:
             return transfer.load(self._engine, self._plan().nodes[1:], [make()])
         return transfer.load_from_engine(self._engine, self._plan().nodes[1:], name)
 
+    def logs(self, what: str = "", lines: int = 100) -> str:
+        """The last log lines of a node or of a deployment (``NAMESPACE/NAME``); without a name, what there is."""
+        if what in self._plan().nodes:
+            return self._engine.exec(what, "journalctl", "--no-pager", f"--lines={lines}")
+        columns = "custom-columns=:metadata.namespace,:metadata.name"
+        listed = self.kubectl("get", "deployments", "--all-namespaces", "--no-headers", f"--output={columns}")
+        deployments = ["/".join(line.split()) for line in listed.splitlines()]
+        if not what:
+            return "\n".join([*self._plan().nodes, *deployments]) + "\n"
+        if what not in deployments:
+            raise ClusterError(f"Nothing here is called {what!r}: slipway cluster logs lists what has logs.")
+        namespace, name = what.split("/")
+        return self.kubectl("logs", f"deployment/{name}", "-n", namespace, "--all-containers", f"--tail={lines}")
+
     def _create(self) -> None:
         nodes = self._nodes()
         if self.kubeconfig.exists() and set(self._engine.containers(self.name)) == set(self._plan().nodes):

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,7 +134,9 @@ def _inotify() -> Iterator[Finding]:
     good = instances >= INOTIFY_INSTANCES
     sentence = f"A user may have {instances} inotify instances"
     remedy = f"run sysctl fs.inotify.max_user_instances={INOTIFY_INSTANCES}"
-    yield Finding("inotify", good, f"{sentence}." if good else f"{sentence}, too few for three nodes: {remedy}.")
+    yield Finding(
+        "inotify", good, f"{sentence}." if good else f"{sentence}, too few for three nodes: {remedy}, as up does."
+    )
 
 
 def _install_packages() -> None:

