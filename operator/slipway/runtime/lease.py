@@ -152,14 +152,24 @@ class Lease:
         self._term.lost()
         if held is None or not was_leader:
             return
-        spec = {**held["spec"], "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _micro_time()}
         try:
             async with asyncio.timeout(self._term.timing.retry):
-                await self._client.replace(LEASE, {**held, "spec": spec})
+                await self._give_up(held)
         except (ApiError, Unavailable, TimeoutError) as error:
             logger.warning("The Lease could not be released (a standby waits for it to expire): %s", error)
         else:
             logger.info("released the Lease")
+
+    async def _give_up(self, held: Object) -> None:
+        """Empty the holder. A cancelled renewal may have reached the server unseen: then read and try again."""
+        while (held.get("spec") or {}).get("holderIdentity") == self.identity:
+            spec = {**held["spec"], "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _micro_time()}
+            try:
+                await self._client.replace(LEASE, {**held, "spec": spec})
+            except Conflict:
+                held = await self._client.get(self._key)
+            else:
+                return
 
     async def _try(self) -> bool:
         """One attempt to acquire or renew; True when this process is the leader."""
