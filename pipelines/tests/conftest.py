@@ -68,6 +68,7 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     }
     (folder / "s3.json").write_text(json.dumps(config))
     (folder / "data").mkdir()
+    (folder / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")  # else seven volumes a bucket
     ports = free_ports(8)
     flags = ["master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc"]
     command = [
@@ -83,7 +84,7 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         f"-s3.config={folder / 's3.json'}",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
-        "-volume.max=200",
+        "-volume.max=1000",
         "-master.volumeSizeLimitMB=64",
         *(f"-{flag}={port}" for flag, port in zip(flags, ports, strict=False)),
     ]

@@ -72,6 +72,7 @@ class _Ingest:
     def _process_all(self) -> list[Outcome]:
         """Outcomes in order of the objects' keys."""
         objects = sorted(self.request.objects, key=lambda item: item.key)
+        self.progress(f"0 of {len(objects)} objects", 0)
         with ThreadPoolExecutor(self.limits.threads) as pool:
             futures = {pool.submit(self._outcome, number, source): source for number, source in enumerate(objects)}
             try:

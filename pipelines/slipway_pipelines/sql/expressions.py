@@ -25,6 +25,7 @@ FORBIDDEN = {
     "STAR": "*",
     "WINDOW": "OVER",
 }
+NO_EXPRESSION = "is a statement; it must be one expression, such as avg(x) > 0"
 CLOCKS = frozenset(
     {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp", "now", "today"},
 )
@@ -156,7 +157,7 @@ def _item(connection: duckdb.DuckDBPyConnection, text: str) -> Node:
         and all(node[clause] is None for clause in ("where_clause", "having", "qualify", "sample"))
     )
     if not plain or node["select_list"][0].get("alias"):
-        raise ExpressionError("is a statement; it must be one expression, such as avg(x) > 0")
+        raise ExpressionError(NO_EXPRESSION)
     item: Node = node["select_list"][0]
     return item
 
@@ -167,6 +168,8 @@ def _serialize(connection: duckdb.DuckDBPyConnection, text: str) -> Node:
     except duckdb.Error as error:
         raise ExpressionError(f"is not SQL: {one_line(error)}") from None
     tree: Node = json.loads(answer)
+    if tree["error"] and tree["error_type"] != "parser":  # Statements that are no queries have no tree.
+        raise ExpressionError(NO_EXPRESSION)
     if tree["error"]:
         raise ExpressionError(f"is not SQL: {tree['error_message']}")
     return tree

@@ -26,7 +26,7 @@ FLIGHT_COLUMNS: list[dict[str, Any]] = [
 ]
 
 
-def flights_request(
+def make_flights_request(
     store: ObjectStore, paths: list[Path], prefix: str = "raw/flights/", **changes: Any
 ) -> IngestRequest:
     """A request for the flights in `paths`, put below `prefix` now."""
@@ -59,7 +59,7 @@ def flights_request(
     return IngestRequest.model_validate(spec | changes)
 
 
-@pytest.fixture
-def make_request() -> MakeRequest:
+@pytest.fixture(scope="session")
+def flights_request() -> MakeRequest:
     """Makes requests."""
-    return flights_request
+    return make_flights_request
