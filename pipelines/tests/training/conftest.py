@@ -210,17 +210,17 @@ class World:
         )
         return Job(done.returncode, done.stdout + done.stderr, self.store.find_json(f"{folder}result.json"))
 
-    def train(self, request: TrainingRequest) -> ProduceResult:
+    def train(self, request: TrainingRequest, pod: bool = False) -> ProduceResult:
         """The first half, which has to succeed."""
-        job = self.job("train", request)
+        job = self.job("train", request, pod=pod)
         assert job.code == 0, job.output
         result = ProduceResult.model_validate(job.result)
         assert result.refusal is None, result.refusal
         return result
 
-    def judge(self, request: TrainingRequest, **environment: str) -> RegisterResult:
+    def judge(self, request: TrainingRequest, pod: bool = False, **environment: str) -> RegisterResult:
         """The second half, which has to succeed."""
-        job = self.job("judge", request, **environment)
+        job = self.job("judge", request, pod=pod, **environment)
         assert job.code == 0, job.output
         result = RegisterResult.model_validate(job.result)
         assert result.refusal is None, result.refusal
