@@ -7,6 +7,7 @@ from typing import Any
 
 from slipway.adapters.artifacts import Artifacts
 from slipway.adapters.engines import engines
+from slipway.adapters.envoy_stats import GatewayStatistics
 from slipway.adapters.network import Network
 from slipway.adapters.secrets import Secrets
 from slipway.contracts.digests import digest_bytes
@@ -15,6 +16,7 @@ from slipway.controllers.dataset import DatasetController
 from slipway.controllers.datasetversion import DatasetVersionController
 from slipway.controllers.featureset import FeatureSetController
 from slipway.controllers.modelproject import ModelProjectController
+from slipway.controllers.modelrollout import ModelRolloutController
 from slipway.controllers.modelversion import ModelVersionController
 from slipway.controllers.platform import PlatformController
 from slipway.controllers.shared.work import Runner
@@ -45,4 +47,5 @@ def all_controllers(settings: Settings) -> list[Controller[Any]]:
         FeatureSetController(artifacts, runner),
         TrainingRunController(artifacts, runner, engines(), pipeline_digest),
         ModelVersionController(artifacts, runner),
+        ModelRolloutController(GatewayStatistics()),
     ]
