@@ -35,10 +35,9 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything the cluster needs."""
-    checks: list[Callable[[], Iterator[Finding]]] = [
-        _system, _disk, _memory, _kernel, _programs, _engine, _inotify,
-    ]  # fmt: skip
-    return [finding for check in checks for finding in check()]
+    checks: list[Callable[[], Iterator[Finding]]] = [_system, _disk, _memory, _kernel, _programs, _engine, _inotify]
+    with ThreadPoolExecutor(max_workers=len(checks)) as pool:
+        return [finding for findings in pool.map(lambda check: list(check()), checks) for finding in findings]
 
 
 def prepare() -> None:

@@ -1,0 +1,190 @@
+"""What the package writes for others to read: configurations, objects, steps."""
+
+import json
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from slipway_cluster import ClusterError, cluster, gobuild, kind, paths
+from slipway_cluster.certificates import Authority
+from slipway_cluster.process import run
+from slipway_cluster.stack import credentials, gateway, kserve, storage
+from slipway_cluster.steps import Steps
+from slipway_cluster.versions import versions
+
+MODULES = {
+    "kubernetes": ("k8s.io/kubernetes", versions().kubernetes),
+    "etcd": ("go.etcd.io/etcd/server/v3", versions().etcd),
+    "kind": ("sigs.k8s.io/kind", versions().kind),
+    "helm": ("helm.sh/helm/v4", versions().helm),
+    "coredns": ("github.com/coredns/coredns", versions().coredns),
+    "envoy-gateway": ("github.com/envoyproxy/gateway", versions().envoy_gateway),
+    "kserve": ("github.com/kserve/kserve", versions().kserve),
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLIPWAY_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("folder", MODULES)
+def test_versions_agree_with_the_modules_that_are_built(folder: str) -> None:
+    module, version = MODULES[folder]
+    pinned = (paths.PACKAGE / "gomod" / folder / "go.mod").read_text()
+    assert re.search(rf"^(require )?\s*{re.escape(module)} v{re.escape(version)}$", pinned, flags=re.MULTILINE)
+
+
+def test_every_module_is_built() -> None:
+    folders = {folder.name for folder in (paths.PACKAGE / "gomod").iterdir()}
+    assert folders == {program.module for program in gobuild.programs().values()}
+
+
+def test_an_unknown_program_is_named() -> None:
+    with pytest.raises(ClusterError, match=r"no program 'kubelt'; there are kube-apiserver, etcd"):
+        gobuild.binary("kubelt")
+
+
+def plan(folder: Path) -> kind.Plan:
+    return kind.Plan("test", folder, [kind.Port(28080, 30080)])
+
+
+def test_nodes_are_reached_on_loopback_only(tmp_path: Path) -> None:
+    configuration = kind.configuration(plan(tmp_path))
+    assert configuration["networking"]["apiServerAddress"] == "127.0.0.1"
+    mappings = [mapping for node in configuration["nodes"] for mapping in node.get("extraPortMappings", [])]
+    assert {mapping["listenAddress"] for mapping in mappings} == {"127.0.0.1"}
+
+
+def test_the_third_node_stands_for_gpus(tmp_path: Path) -> None:
+    node = kind.configuration(plan(tmp_path))["nodes"][2]
+    assert node["labels"] == {"slipway.dev/pool": "gpu"}
+    patch = json.loads(node["kubeadmConfigPatches"][0])
+    assert patch["nodeRegistration"]["taints"] == [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]
+
+
+def objects(tmp_path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    made = credentials.of_cluster(tmp_path)
+    return {(item["kind"], item["metadata"]["name"]): item for item in storage.objects(made, "node")}
+
+
+def test_user_code_writes_below_runs_only(tmp_path: Path) -> None:
+    secret = objects(tmp_path)["Secret", "s3-identities"]
+    trainer = json.loads(secret["stringData"]["s3.json"])["identities"][1]
+    writing = [action for action in trainer["actions"] if not action.startswith(("Read:", "List:"))]
+    assert writing == ["Write:slipway/runs/*", "Tagging:slipway/runs/*"]
+
+
+def test_passwords_are_made_once_for_each_cluster(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    one, again, other = (credentials.of_cluster(tmp_path / name) for name in ("one", "one", "other"))
+    assert one == again
+    assert {one.admin.secret_key, one.trainer.secret_key}.isdisjoint({other.admin.secret_key, other.trainer.secret_key})
+    assert (tmp_path / "one" / "credentials.json").stat().st_mode & 0o077 == 0
+
+
+def test_secrets_have_the_keys_the_platform_reads(tmp_path: Path) -> None:
+    found = objects(tmp_path)
+    assert set(found["Secret", "s3"]["stringData"]) == {"accessKey", "secretKey"}
+    assert set(found["Secret", "s3-trainer"]["stringData"]) == {"accessKey", "secretKey"}
+    assert set(found["Secret", "feast"]["stringData"]) == {"host", "port", "database", "username", "password"}
+
+
+def test_containers_are_hardened(tmp_path: Path) -> None:
+    for kind_and_name, item in objects(tmp_path).items():
+        if kind_and_name[0] != "Deployment":
+            continue
+        pod = item["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert not pod["automountServiceAccountToken"]
+        for container in pod["containers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"]
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_weights_lose_no_request_and_any_node_answers() -> None:
+    proxy = gateway.objects()[0]["spec"]
+    assert proxy["mergeBackends"] == {}
+    assert proxy["provider"]["kubernetes"]["envoyService"]["externalTrafficPolicy"] == "Cluster"
+
+
+def has_module(path: str, version: str) -> bool:
+    """Whether Go has a module's sources, which a test alone is no reason to download."""
+    folder = os.environ.get("GOMODCACHE") or run("go", "env", "GOMODCACHE").strip()
+    return (Path(folder) / f"{path}@v{version}").is_dir()
+
+
+@pytest.mark.skipif(not has_module("github.com/kserve/kserve", versions().kserve), reason="KServe's module is not here")
+def test_kserve_needs_no_certificate_manager(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "pki", "test")
+    chart = kserve.chart(tmp_path / "chart", authority)
+    manifests = list(yaml.safe_load_all((chart / "files/kserve/resources.yaml").read_text()))
+    assert "Certificate" not in {manifest["kind"] for manifest in manifests}
+    hooks = [manifest for manifest in manifests if manifest["kind"].endswith("WebhookConfiguration")]
+    assert len(hooks) > 1
+    assert all(webhook["clientConfig"]["caBundle"] for hook in hooks for webhook in hook["webhooks"])
+    assert "kube-rbac-proxy" not in (chart / "files/kserve/resources.yaml").read_text()
+    assert "kube-rbac-proxy" not in (chart / "files/kserve/deployment-patch.yaml").read_text()
+
+
+def test_a_taken_port_is_left_to_its_owner() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert cluster._free_port(port) > port
+
+
+class Recorder:
+    """A reporter that remembers."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+        self.estimates: list[float | None] = []
+
+    def started(self, name: str, estimate: float | None) -> None:
+        self.seen.append(("started", name))
+        self.estimates.append(estimate)
+
+    def finished(self, name: str, _seconds: float) -> None:
+        self.seen.append(("finished", name))
+
+    def failed(self, name: str, _seconds: float) -> None:
+        self.seen.append(("failed", name))
+
+
+def test_a_step_is_shown_and_its_failure_too() -> None:
+    recorder = Recorder()
+    steps = Steps(recorder)
+    with steps.step("good"):
+        pass
+    with pytest.raises(ClusterError), steps.step("bad"):
+        raise ClusterError("no")
+    assert recorder.seen == [("started", "good"), ("finished", "good"), ("started", "bad"), ("failed", "bad")]
+
+
+def test_the_next_run_knows_what_the_last_took() -> None:
+    (paths.cache() / "timings.json").write_text('{"slow": 12.0}')
+    recorder = Recorder()
+    with Steps(recorder).step("slow"):
+        pass
+    assert recorder.estimates == [12.0]
+    # Finding everything as wanted is quick, and no estimate for work.
+    assert json.loads((paths.cache() / "timings.json").read_text()) == {"slow": 12.0}
+
+
+def test_work_side_by_side_raises_what_failed() -> None:
+    done = []
+
+    def fail() -> None:
+        raise ClusterError("broken")
+
+    with pytest.raises(ClusterError, match="broken"):
+        Steps(Recorder()).together(fail, lambda: done.append(1))
+    assert done == [1]
