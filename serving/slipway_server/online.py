@@ -20,6 +20,7 @@ from slipway_server import metrics
 from slipway_server.errors import Refused
 from slipway_server.features import Lookup
 from slipway_server.inputs import Instance
+from slipway_server.instrumentation import without_typeguard
 from slipway_server.settings import FeastConnection
 
 if TYPE_CHECKING:
@@ -164,7 +165,8 @@ class OnlineStore:
             time.sleep(pause)
 
     def _opened(self) -> FeastRepo:
-        from slipway_server.feast_repo import FeastRepo
+        with without_typeguard():
+            from slipway_server.feast_repo import FeastRepo
 
         repo = FeastRepo(self._connection, self._service.project, wait=self._timeout, connections=_READERS)
         plan = repo.plan(self._service)

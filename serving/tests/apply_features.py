@@ -65,7 +65,7 @@ def main(folder: Path, late_share: float, services: list[str]) -> None:
         view(folder, "gate_queue", gate, Field(name="gate", dtype=Int64), queues, ["queue"]),
     ]
     feast = store()
-    feast.apply([carrier, gate, *views, *(FeatureService(name=name, features=views) for name in services)])
+    feast.apply([carrier, gate, *views, *(FeatureService(name=name, features=[*views]) for name in services)])
     feast.materialize(NOW - timedelta(hours=1), NOW + timedelta(hours=1))
 
 

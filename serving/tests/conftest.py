@@ -281,7 +281,7 @@ class Server:
 def command(folder: Path, port: int) -> list[str]:
     """The command line that KServe runs."""
     flags = ["--model_dir", str(folder), "--model_name", MODEL, "--http_port", str(port), "--enable_grpc=false"]
-    return [sys.executable, "-O", "-m", "slipway_server", *flags]
+    return [sys.executable, "-m", "slipway_server", *flags]
 
 
 @contextlib.contextmanager
