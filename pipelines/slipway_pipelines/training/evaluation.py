@@ -73,7 +73,7 @@ def evaluate(arguments: Arguments, made_from: VersionInputs, files: Files) -> Ev
             "give the Dataset's splits more rows to test.",
         )
     scenarios, slices = _parts(goals, files.test_set, truth, probabilities)
-    stable = _stable(goals, files, test, truth)
+    stable = score_stable(goals, files, test, truth)
     measured = gates.Measurements(
         metrics=metrics,
         baselines=_baselines(data, test_features, truth),
@@ -196,7 +196,7 @@ def _failed(why: str) -> RefusalError:
     )
 
 
-def _stable(goals: GoalArguments, files: Files, test: pd.DataFrame, truth: Labels) -> StableEvaluation | None:
+def score_stable(goals: GoalArguments, files: Files, test: pd.DataFrame, truth: Labels) -> StableEvaluation | None:
     """The version that serves, re-scored on this test split."""
     if goals.stable is None:
         return None

@@ -149,7 +149,7 @@ def verify(
     require_digest("The training set that the run trained on", told.training_set, found.training_set)
     require_digest("The validation set that the run trained with", told.validation_set, found.validation_set)
     sets.frames[split_sets.TEST].to_parquet(_new(test_set), index=False)
-    _fetch_stable(store, arguments.goals, Path(stable))
+    fetch_stable(store, arguments.goals, Path(stable))
     _new(made_from).write_bytes(canonical_json(found.wire()))
 
 
@@ -173,7 +173,7 @@ def _read_claims(path: str) -> Claims:
         ) from None
 
 
-def _fetch_stable(store: ObjectStore, goals: GoalArguments, folder: Path) -> None:
+def fetch_stable(store: ObjectStore, goals: GoalArguments, folder: Path) -> None:
     """The files of the version that serves, verified; or a file that says why they are not there."""
     folder.mkdir(parents=True, exist_ok=True)
     if goals.stable is None:
