@@ -113,6 +113,53 @@ def install_crds(api: Api, kinds: Iterable[KindInfo] = KINDS) -> None:
             time.sleep(0.05)
 
 
+RBAC = "rbac.authorization.k8s.io/v1"
+ADMISSION = "admissionregistration.k8s.io/v1"
+_PATHS = {
+    "ClusterRole": f"/apis/{RBAC}/clusterroles",
+    "ClusterRoleBinding": f"/apis/{RBAC}/clusterrolebindings",
+    "Role": f"/apis/{RBAC}/namespaces/{{namespace}}/roles",
+    "RoleBinding": f"/apis/{RBAC}/namespaces/{{namespace}}/rolebindings",
+    "ValidatingAdmissionPolicy": f"/apis/{ADMISSION}/validatingadmissionpolicies",
+    "ValidatingAdmissionPolicyBinding": f"/apis/{ADMISSION}/validatingadmissionpolicybindings",
+}
+SYSTEM = "slipway-system"
+OPERATOR = f"system:serviceaccount:{SYSTEM}:slipway-operator"
+
+
+def installed() -> list[dict[str, Any]]:
+    """What `manifests/install/operator.yaml` has: the chart's objects without the CRDs."""
+    text = (Path(__file__).parents[4] / "manifests" / "install" / "operator.yaml").read_text()
+    return [obj for obj in yaml.safe_load_all(text) if obj]
+
+
+def install_objects(api: Api, kinds: Iterable[str]) -> None:
+    """Apply the installed objects of some kinds, in `slipway-system`."""
+    make_namespace(api, SYSTEM)
+    for obj in installed():
+        if obj["kind"] in kinds:
+            path = _PATHS[obj["kind"]].format(namespace=obj["metadata"].get("namespace"))
+            api.apply(f"{path}/{obj['metadata']['name']}", obj).ok()
+
+
+def make_namespace(api: Api, name: str) -> None:
+    """A namespace, if there is none."""
+    api.apply(f"/api/v1/namespaces/{name}", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}).ok()
+
+
+def bind(api: Api, namespace: str, role: str, user: str) -> Answer:
+    """Give a user a ClusterRole in a namespace."""
+    name = f"{user.rpartition(':')[2]}-{role.rpartition(':')[2]}"
+    body = {
+        "apiVersion": RBAC,
+        "kind": "RoleBinding",
+        "metadata": {"name": name, "namespace": namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    }
+    return api.apply(f"/apis/{RBAC}/namespaces/{namespace}/rolebindings/{name}", body)
+
+
 Connect = Callable[..., Api]
 
 
@@ -136,14 +183,5 @@ def api(control_plane: ControlPlane, connect: Connect) -> Api:
     admin = connect(control_plane)
     install_crds(admin)
     for namespace in ("flights", "default"):
-        admin.apply(
-            f"/api/v1/namespaces/{namespace}",
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
-        ).ok()
+        make_namespace(admin, namespace)
     return admin
-
-
-@pytest.fixture
-def install() -> Callable[..., None]:
-    """`install(api)`: the CRDs."""
-    return install_crds
