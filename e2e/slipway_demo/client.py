@@ -1,61 +1,104 @@
-"""The steady client: a process that sends real flights and counts every answer."""
+"""The example's own commands: its loader, and the steady client that counts every answer."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import threading
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
+from slipway_cluster.cluster import Cluster
 from slipway_demo.install import EXAMPLE, ROOT
 
 RUNNER_PYTHON = ROOT / ".venv-runner" / "bin" / "python"
+BOUND_SECONDS = 2400
+"""A client ends by itself after this long, whatever becomes of the demo."""
 
 
-def flights(*arguments: str, environment: dict[str, str] | None = None, timeout: float = 300) -> str:
-    """Runs one of the example's commands, `python -m flights.…`, and returns what it printed.
-
-    CalledProcessError has what it said when it failed.
-    """
+def upload(cluster: Cluster, months: str, *, poison: bool = False) -> None:
+    """Puts months of flights (`2-4`) where the Dataset finds them; again is nothing. RuntimeError when it cannot."""
+    keys = cluster.s3_credentials()
+    command = [str(RUNNER_PYTHON), "-m", "flights.data", "upload", "--months", months, "--endpoint", cluster.s3_url]
     done = subprocess.run(
-        [str(RUNNER_PYTHON), "-m", *arguments],
+        [*command, *(["--poison"] if poison else [])],
         cwd=EXAMPLE,
-        env=_environment(environment),
+        env={**os.environ, "SLIPWAY_S3_ACCESS_KEY": keys.access_key, "SLIPWAY_S3_SECRET_KEY": keys.secret_key},
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=180,
         check=False,
     )
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
-        raise RuntimeError(f"python -m {' '.join(arguments)} exited {done.returncode} and said: {said[0]}")
-    return done.stdout
+        said = done.stderr.strip().splitlines() or ["nothing"]
+        raise RuntimeError(f"The loader exited {done.returncode} and said: {said[-1]}")
+
+
+@dataclass
+class Counts:
+    """What clients have counted, added up."""
+
+    sent: int = 0
+    ok: int = 0
+    version_errors: int = 0
+    lost: int = 0
+    versions: dict[str, dict[str, int]] = field(default_factory=dict)
+    losses: dict[str, int] = field(default_factory=dict)
+    p50: float = 0.0
+    p99: float = 0.0
+    last_request_id: str = ""
+
+    def add(self, summary: dict[str, Any]) -> Counts:
+        """Adds one client's counters; latencies are those of the client that sent most."""
+        if summary.get("sent", 0) > self.sent:
+            quantiles = summary.get("latencyMilliseconds", {})
+            self.p50, self.p99 = quantiles.get("p50", 0.0), quantiles.get("p99", 0.0)
+        self.sent += summary.get("sent", 0)
+        self.ok += summary.get("ok", 0)
+        self.version_errors += summary.get("versionErrors", 0)
+        self.lost += summary.get("lost", 0)
+        for version, kinds in summary.get("versions", {}).items():
+            mine = self.versions.setdefault(version, {})
+            for kind, number in kinds.items():
+                mine[kind] = mine.get(kind, 0) + number
+        for why, number in summary.get("losses", {}).items():
+            self.losses[why] = self.losses.get(why, 0) + number
+        self.last_request_id = summary.get("lastRequestId") or self.last_request_id
+        return self
 
 
 class SteadyClient:
-    """Sends requests at a constant rate until it is stopped; `counts` is what it has counted so far."""
+    """Sends real flights at a constant rate until it is stopped; `counters` is what it has counted so far."""
 
-    def __init__(self, *arguments: str) -> None:
-        self.counts: dict[str, Any] = {}
+    def __init__(
+        self, url: str, *, model: str, rate: float, host: str | None = None, newcomer: str | None = None
+    ) -> None:
+        arguments = ["--url", url, "--model", model, "--rate", str(rate), "--seconds", str(BOUND_SECONDS), "--live"]
+        if host:
+            arguments += ["--host", host]
+        if newcomer:
+            arguments += ["--newcomer", newcomer, "--newcomer-after", "0", "--newcomer-percent", "25"]
+        self.counters: dict[str, Any] = {}
         self._process = subprocess.Popen(
             [str(RUNNER_PYTHON), "-m", "flights.client", *arguments],
             cwd=EXAMPLE,
-            env=_environment(None),
-            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
         self._reader = threading.Thread(target=self._read, name="client", daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.counts = json.loads(line)
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            if line.startswith("{"):
+                self.counters = json.loads(line)
 
     def stop(self, timeout: float = 20) -> dict[str, Any]:
-        """Ends it; returns its last count, in which every request that was sent has its answer."""
+        """Ends it; returns its summary, in which every request that was sent has its answer."""
+        assert self._process.stdout is not None
         self._process.terminate()
         try:
             self._process.wait(timeout)
@@ -63,20 +106,5 @@ class SteadyClient:
             self._process.kill()
             raise RuntimeError("The steady client did not stop when it was asked to.") from None
         self._reader.join(timeout)
-        return self.counts
-
-
-def _environment(extra: dict[str, str] | None) -> dict[str, str]:
-    import os
-
-    return {**os.environ, "PYTHONPATH": str(EXAMPLE), **(extra or {})}
-
-
-def bucket_arguments(url: str, bucket: str = "slipway") -> tuple[str, ...]:
-    """Options of the loader that name the store."""
-    return ("--endpoint", url, "--bucket", bucket)
-
-
-def example_manifests() -> Path:
-    """What the example's team writes."""
-    return EXAMPLE / "manifests"
+        self.counters = json.loads(self._process.stdout.read())
+        return self.counters
