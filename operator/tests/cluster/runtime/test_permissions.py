@@ -73,7 +73,11 @@ async def test_the_whole_life_of_an_object_with_least_privilege(
         return is_true(await client.get(key), "Ready")
 
     await eventually(ready)
-    assert [each["reason"] for each in await client.list(EVENT, namespace)] == ["Written"]
+
+    async def told() -> bool:  # Events follow the status
+        return [each["reason"] for each in await client.list(EVENT, namespace)] == ["Written"]
+
+    await eventually(told)
     first.stop()
     await eventually(lambda: second.health().leader)
     await client.delete(key)
