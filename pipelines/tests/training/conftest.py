@@ -20,13 +20,27 @@ from slipway_pipelines.store import ObjectStore, ProgressWriter
 ACCESS_KEY, SECRET_KEY = "test", "test-secret"
 CODE = Path(__file__).parent / "code"
 ZEROS = "sha256:" + "0" * 64
-POD = [
-    *("unshare", "--mount", "--propagation", "private", "sh", "-ec"),
-    "mount -o remount,ro,bind / && mount -t tmpfs -o mode=1777 tmpfs /tmp && exec setpriv --reuid=65534 --regid=65534 "
-    '--clear-groups --bounding-set=-all --inh-caps=-all --no-new-privs "$@"',
-    "pod",
-]
-"""Runs a command as a pod of a Job does; needs root."""
+POD_SCRIPT = """
+if [ -n "$HIDDEN" ]; then
+    mount --bind "$PYTHON_BASE" /mnt
+    mount -t tmpfs -o mode=755 tmpfs "$HIDDEN"
+    mkdir -p "$PYTHON_BASE"
+    mount --move /mnt "$PYTHON_BASE"
+fi
+mount -o remount,ro,bind /
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+unset HIDDEN PYTHON_BASE
+exec setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all --inh-caps=-all --no-new-privs "$@"
+"""
+POD = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", POD_SCRIPT, "pod"]
+"""Runs a command as a pod of a Job does; needs root. A Python below root's home is made visible to others there."""
+
+
+def pod_environment() -> dict[str, str]:
+    """What POD_SCRIPT reads, and a pod's HOME."""
+    home, base = Path.home(), Path(sys.base_prefix).resolve()
+    return {"HOME": "/tmp", "HIDDEN": str(home) if home in base.parents else "", "PYTHON_BASE": str(base)}
+
 
 COLUMNS: dict[str, list[dict[str, Any]]] = {
     "flights": [
@@ -196,7 +210,7 @@ class World:
             "SLIPWAY_S3_BUCKET": self.store.bucket,
             "SLIPWAY_S3_ACCESS_KEY": ACCESS_KEY,
             "SLIPWAY_S3_SECRET_KEY": SECRET_KEY,
-            **({"HOME": "/tmp"} if pod else {}),
+            **(pod_environment() if pod else {}),
             **environment,
         }
         arguments = [command, "--request", f"{folder}request.json", "--digest", digest_bytes(data)]
