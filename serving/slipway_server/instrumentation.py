@@ -1,8 +1,8 @@
 """Import Feast without typeguard's instrumentation, which compiles most of its classes anew at each start.
 
-Feast decorates its classes with `typeguard.typechecked`; that is seven of the thirteen CPU seconds that importing it
-takes, on a cold start that a canary waits for. `python -O` leaves the instrumentation out too, and needs byte code of its
-own in the image and drops every assertion. Feast's arguments come from our own code only.
+Feast decorates its classes with `typeguard.typechecked`. Importing it takes thirteen CPU seconds, ten of them for that,
+in a cold start that a canary waits for. `python -O` leaves the instrumentation out too, but needs byte code of its own
+in the image and drops every assertion. What Feast is called with here comes from our own, typed code.
 """
 
 from __future__ import annotations

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +16,11 @@ from slipway.api.modelversion import InputField
 from slipway_server.drain import Drain
 from slipway_server.errors import Refused
 from slipway_server.inputs import frame, request_values
+from slipway_server.instrumentation import without_typeguard
 from slipway_server.requestlog import RequestLog, RequestRecord, request_id
+from slipway_server.settings import read_settings
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def column(kind: Any, values: list[Any]) -> Any:
@@ -130,3 +136,29 @@ def test_probes_do_not_hold_a_drain_up() -> None:
     drain.begin()
     with drain.request(counts=False):
         assert drain.finished
+
+
+def test_typeguard_is_back_after_an_import_without_it() -> None:
+    import typeguard
+
+    original = typeguard.typechecked
+    with without_typeguard():
+        assert typeguard.typechecked(Clock) is Clock
+        assert typeguard.typechecked(forward_refs_policy=None)(Clock) is Clock
+    assert typeguard.typechecked is original
+
+
+def test_runtime_is_restricted_and_can_write_to_tmp_only() -> None:
+    runtime = yaml.safe_load((REPOSITORY / "manifests/runtimes/slipway-sklearn.yaml").read_text())
+    [container] = runtime["spec"]["containers"]
+    security = container["securityContext"]
+    assert security["runAsNonRoot"]
+    assert security["runAsUser"] > 0
+    assert security["readOnlyRootFilesystem"]
+    assert not security["allowPrivilegeEscalation"]
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/tmp"]
+    flags = [argument for argument in container["args"] if "model_name" not in argument]
+    settings = read_settings([*flags, "--model_name=delays"], {})
+    assert (str(settings.model_dir), settings.http_port) == ("/mnt/models", container["ports"][0]["containerPort"])

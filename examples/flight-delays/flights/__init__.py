@@ -1,0 +1,1 @@
+"""The flight-delays example: its data, its training code, and a client."""
