@@ -18,6 +18,8 @@ from slipway.controllers.trainingrun.request import record, training_request, ve
 from slipway.runtime.conditions import Conditions, timestamp
 from slipway.runtime.controller import Action, Create, Plan
 
+LOOK_SECONDS = 60.0
+
 _STAGES = get_args(Stage)
 
 
@@ -79,7 +81,9 @@ def _held_up(snapshot: TrainingRunSnapshot, found: Obstacle, now: datetime) -> P
     fields["stage"] = "Pending"
     if found.final:
         fields["completion_time"] = timestamp(now)
-    return Plan(status=finish(TrainingRunStatus, snapshot.subject, conditions, **fields))
+    # Labels of a namespace are not watched, and a pool may be opened to it at any time.
+    look = LOOK_SECONDS if found.reason == Reason.NotAllowed and not found.final else None
+    return Plan(status=finish(TrainingRunStatus, snapshot.subject, conditions, **fields), requeue_after=look)
 
 
 def _status(snapshot: TrainingRunSnapshot, state: RunState, now: datetime) -> dict[str, Any]:

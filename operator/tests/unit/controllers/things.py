@@ -12,7 +12,14 @@ from slipway.api.common import MetricValue
 from slipway.api.datasetversion import Violation
 from slipway.api.modelversion import Digests, InputField, Verdict
 from slipway.contracts.digests import digest_json, short
-from slipway.contracts.jobs import FeatureResult, IngestResult, ProduceResult, RegisterResult
+from slipway.contracts.jobs import (
+    DeleteDataResult,
+    FeatureResult,
+    FeatureTeardownResult,
+    IngestResult,
+    ProduceResult,
+    RegisterResult,
+)
 from slipway.runtime.resources import (
     DATASET,
     FEATURE_SET,
@@ -149,6 +156,19 @@ def ingested(request: dict[str, Any], *, broken: str = "") -> IngestResult:
     )
 
 
+def manifest_of(request: dict[str, Any]) -> dict[str, Any]:
+    names = {name: request[name] for name in ("namespace", "dataset", "columns", "key")}
+    return {**names, "parts": []}
+
+
+def torn_down(request: dict[str, Any]) -> FeatureTeardownResult:
+    return FeatureTeardownResult(removed=request["objects"])
+
+
+def deleted(objects: int) -> DeleteDataResult:
+    return DeleteDataResult(objects=objects)
+
+
 def materialized(request: dict[str, Any]) -> FeatureResult:
     return FeatureResult(
         objects=[f"view/{each['name']}" for each in request["views"]], materialized_until="2026-11-01T00:00:00Z"
@@ -198,14 +218,7 @@ def play(world: World, job: Object) -> None:
     if stage == "ingest":
         result = ingested(request)
         world.artifacts.objects[result.report or ""] = b"{}"
-        manifest = {
-            "namespace": NS,
-            "dataset": request["dataset"],
-            "columns": request["columns"],
-            "key": request["key"],
-            "parts": [],
-        }
-        world.artifacts.objects[result.manifest or ""] = json.dumps(manifest).encode()
+        world.artifacts.objects[result.manifest or ""] = json.dumps(manifest_of(request)).encode()
         world.end(job, result)
     elif stage == "features":
         world.end(job, materialized(request))
@@ -213,8 +226,13 @@ def play(world: World, job: Object) -> None:
         world.end(job, produced(request))
     elif stage == "judge":
         world.end(job, registered(request))
+    elif stage == "teardown":
+        world.end(job, torn_down(request))
     else:
-        raise AssertionError(f"no test plays {stage}")
+        found = [key for key in world.artifacts.objects if key.startswith(tuple(request["prefixes"]))]
+        for key in found:
+            del world.artifacts.objects[key]
+        world.end(job, deleted(len(found)))
 
 
 async def live(world: World, rounds: int = 12) -> None:

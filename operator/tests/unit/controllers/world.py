@@ -268,8 +268,10 @@ class World:
                 known = store.get(key)
                 if key not in live and known is not None:
                     store.remove(known)
-            for obj in live.values():
-                store.put(copy.deepcopy(obj))
+            for key, obj in live.items():
+                known = store.get(key)
+                if known is None or known["metadata"]["resourceVersion"] != obj["metadata"]["resourceVersion"]:
+                    store.put(copy.deepcopy(obj))
 
     def put(self, type_: ResourceType, obj: Object) -> Object:
         """A person applies an object; the status stays."""

@@ -1,0 +1,254 @@
+"""Manifests of Jobs, and what a Job and its pods say."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from unit.controllers.things import platform, pool
+from unit.controllers.world import START
+
+from slipway.adapters.artifacts import Location, key_of
+from slipway.adapters.jobs import Owner, PodSettings, job_name, manifest, pool_units, prepare
+from slipway.adapters.jobstate import job_state
+from slipway.adapters.quantities import plain, quantity
+from slipway.api.computepool import ComputePool
+from slipway.api.meta import Resources
+from slipway.api.platform import Platform
+from slipway.contracts.digests import digest_bytes
+from slipway.contracts.jobs import DeleteDataRequest
+
+LOCATION = Location.of(Platform.model_validate(platform()))
+OWNER = Owner("Dataset", "flights", "flights", "uid-1", "flight-delays")
+REQUEST = DeleteDataRequest(store=LOCATION.store, prefix="", prefixes=["datasets/a/"])
+GPU = ComputePool.model_validate(
+    pool(nodeSelector={"slipway.dev/pool": "gpu"}, tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists"}])
+)
+
+
+def container(job: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = job["spec"]["template"]["spec"]["containers"][0]
+    return found
+
+
+def test_the_same_work_has_the_same_name_and_other_work_another() -> None:
+    names = {
+        prepare(OWNER, "delete-data", REQUEST).name,
+        prepare(OWNER, "delete-data", REQUEST).name,
+        prepare(OWNER, "delete-data", REQUEST, salt="again").name,
+        prepare(dataclasses.replace(OWNER, uid="uid-2"), "delete-data", REQUEST).name,
+        prepare(OWNER, "delete-data", REQUEST.model_copy(update={"prefixes": ["b/"]})).name,
+    }
+    assert len(names) == 4
+
+
+def test_names_fit_into_a_label_and_start_with_their_owners() -> None:
+    long = dataclasses.replace(OWNER, name="a" * 40 + "." + "b" * 60)
+    name = job_name(long, "features-teardown", "x")
+    assert len(name) <= 63
+    assert name.startswith("aaaa")
+    assert "." not in name
+
+
+def test_the_job_is_told_where_its_request_is_and_what_digest_it_has() -> None:
+    work = prepare(OWNER, "delete-data", REQUEST)
+    arguments = container(manifest(work, PodSettings("runner:1", LOCATION)))["args"]
+    prefix = f"jobs/flights/{work.name}/"
+    assert arguments == [
+        *("delete-data", "--request", f"{prefix}request.json"),
+        *("--digest", digest_bytes(work.request), "--prefix", prefix),
+    ]
+    assert DeleteDataRequest.model_validate_json(work.request).prefix == prefix
+
+
+def test_no_credential_stands_in_a_job() -> None:
+    settings = PodSettings("runner:1", LOCATION, feast=True)
+    for variable in container(manifest(prepare(OWNER, "delete-data", REQUEST), settings))["env"]:
+        secret = any(word in variable["name"] for word in ("KEY", "PASSWORD", "FEAST"))
+        assert secret == ("valueFrom" in variable), variable["name"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "secrets"),
+    [
+        ({}, {"flight-delays-slipway-s3"}),
+        ({"user_code": True}, {"flight-delays-slipway-s3-train"}),
+        ({"feast": True}, {"flight-delays-slipway-s3", "flight-delays-slipway-feast"}),
+    ],
+)
+def test_each_job_gets_its_own_credentials_only(settings: dict[str, Any], secrets: set[str]) -> None:
+    job = manifest(prepare(OWNER, "delete-data", REQUEST), PodSettings("runner:1", LOCATION, **settings))
+    named = [each["valueFrom"]["secretKeyRef"]["name"] for each in container(job)["env"] if "valueFrom" in each]
+    assert set(named) == secrets
+
+
+@pytest.mark.parametrize(
+    ("resources", "resource", "units"),
+    [
+        (None, "nvidia.com/gpu", 1),
+        (None, "cpu", 0),
+        (Resources(limits={"nvidia.com/gpu": "2"}), "nvidia.com/gpu", 2),
+        (Resources(requests={"cpu": "1500m"}), "cpu", 2),
+        (Resources(requests={"cpu": "1"}, limits={"cpu": "4"}), "cpu", 1),
+        (Resources(requests={"cpu": "4"}), "nvidia.com/gpu", 1),
+    ],
+)
+def test_units_of_a_pool(resources: Resources | None, resource: str, units: int) -> None:
+    assert pool_units(resources, resource) == units
+
+
+def test_a_pool_schedules_tolerates_and_limits() -> None:
+    resources = Resources(requests={"cpu": "1"})
+    job = manifest(
+        prepare(OWNER, "delete-data", REQUEST), PodSettings("runner:1", LOCATION, pool=GPU, resources=resources)
+    )
+    spec = job["spec"]["template"]["spec"]
+    assert spec["nodeSelector"] == {"slipway.dev/pool": "gpu"}
+    assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists"}]
+    assert container(job)["resources"] == {
+        "requests": {"cpu": "1", "nvidia.com/gpu": "1"},
+        "limits": {"nvidia.com/gpu": "1"},
+    }
+    assert job["metadata"]["labels"]["slipway.dev/pool"] == "gpu"
+    assert job["metadata"]["annotations"]["slipway.dev/pool-units"] == "1"
+
+
+@pytest.mark.parametrize(("text", "number"), [("500m", "0.5"), ("2", "2"), ("4Gi", "4294967296"), ("1k", "1000")])
+def test_quantities(text: str, number: str) -> None:
+    assert plain(quantity(text)) == number
+
+
+def test_a_quantity_that_is_none() -> None:
+    with pytest.raises(ValueError, match="is not a quantity"):
+        quantity("many")
+
+
+def test_keys_of_uris() -> None:
+    assert key_of(LOCATION.uri("models/a/manifest.json")) == "models/a/manifest.json"
+
+
+# ---- states ----------------------------------------------------------------------------------------------------------
+def job(*conditions: dict[str, str], pooled: bool = False) -> dict[str, Any]:
+    work = prepare(OWNER, "delete-data", REQUEST)
+    settings = PodSettings("runner:1", LOCATION, pool=GPU if pooled else None, resources=Resources())
+    made = manifest(work, settings)
+    made["metadata"]["creationTimestamp"] = "2026-11-23T08:00:00Z"
+    made["status"] = {
+        "conditions": [
+            {"status": "True", "reason": "", "lastTransitionTime": "2026-11-23T08:00:00Z", **each}
+            for each in conditions
+        ]
+    }
+    return made
+
+
+def pod(phase: str = "Pending", **status: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "pod", "creationTimestamp": "2026-11-23T08:00:00Z"},
+        "status": {"phase": phase, **status},
+    }
+
+
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    state = {"waiting": {"reason": reason, "message": message}}
+    return pod(containerStatuses=[{"image": "registry/none:1", "state": state}])
+
+
+def ended(**terminated: Any) -> dict[str, Any]:
+    return pod("Failed", containerStatuses=[{"state": {"terminated": terminated}}])
+
+
+UNSCHEDULABLE = pod(
+    conditions=[
+        {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+        }
+    ]
+)
+POLICY = {"type": "FailureTarget", "reason": "PodFailurePolicy"}
+FAILED = {"type": "Failed", "reason": "BackoffLimitExceeded"}
+
+
+@pytest.mark.parametrize(
+    ("the_job", "pods", "phase", "reason", "words"),
+    [
+        (None, [], "Absent", "Progressing", ""),
+        (job(), [], "Pending", "Progressing", "has no pod yet"),
+        (job(), [pod()], "Pending", "Progressing", "starts"),
+        (job(), [pod("Running")], "Running", "Running", "runs"),
+        (job(), [ended(exitCode=1)], "Running", "Progressing", "tried again"),
+        (job({"type": "Complete"}), [pod("Succeeded")], "Complete", "Succeeded", "complete"),
+        (job({"type": "SuccessCriteriaMet"}), [], "Complete", "Succeeded", "complete"),
+        (
+            job(),
+            [waiting("ImagePullBackOff", "not found")],
+            "Pending",
+            "ImageUnavailable",
+            "registry/none:1 cannot be pulled (ImagePullBackOff: not found): correct its name",
+        ),
+        (
+            job(),
+            [waiting("CreateContainerConfigError", 'secret "a" not found')],
+            "Pending",
+            "DependencyMissing",
+            'secret "a" not found',
+        ),
+        (
+            job(pooled=True),
+            [UNSCHEDULABLE],
+            "Pending",
+            "WaitingForPool",
+            "No node of ComputePool gpu has room for 1 nvidia.com/gpu now",
+        ),
+        (job(), [UNSCHEDULABLE], "Pending", "WaitingForPool", "No node has room"),
+        (
+            job(FAILED),
+            [ended(exitCode=137, reason="OOMKilled")],
+            "Failed",
+            "OutOfMemory",
+            "raise resources.limits.memory",
+        ),
+        (job(FAILED), [ended(exitCode=1)], "Failed", "JobFailed", "(exit code 1)"),
+        (job(FAILED), [], "Failed", "JobFailed", "failed as often as it may"),
+        (
+            job({"type": "FailureTarget", "reason": "PodFailurePolicy"}),
+            [],
+            "Failed",
+            "TrainingCodeFailed",
+            "kubectl logs",
+        ),
+        (job(FAILED), [ended(exitCode=3)], "Failed", "TrainingCodeFailed", "raised an error"),
+        (
+            job({"type": "Failed", "reason": "DeadlineExceeded"}),
+            [UNSCHEDULABLE],
+            "Failed",
+            "DeadlineExceeded",
+            "It never started: No node has room",
+        ),
+        (
+            job({"type": "Failed", "reason": "DeadlineExceeded"}),
+            [ended(exitCode=143)],
+            "Failed",
+            "DeadlineExceeded",
+            "after its deadline of 7200 s.",
+        ),
+    ],
+)
+def test_states(the_job: Any, pods: list[Any], phase: str, reason: str, words: str) -> None:
+    state = job_state(the_job, pods)
+    assert (state.phase, state.reason) == (phase, reason)
+    assert words in state.message
+
+
+def test_the_newest_pod_speaks() -> None:
+    older, newer = ended(exitCode=1), pod("Running")
+    newer["metadata"] = {"name": "a", "creationTimestamp": "2026-11-23T08:05:00Z"}
+    assert job_state(job(), [newer, older]).phase == "Running"
+
+
+def test_a_job_that_ended_says_when() -> None:
+    assert job_state(job({"type": "Complete"}), []).since == START
