@@ -12,8 +12,8 @@ from pathlib import Path
 from slipway_cluster import doctor, engine, gobuild, keys, kind, paths
 from slipway_cluster.engine import Engine
 from slipway_cluster.errors import ClusterError
+from slipway_cluster.images import derived, recipes, transfer
 from slipway_cluster.images import node as node_images
-from slipway_cluster.images import recipes, transfer
 from slipway_cluster.images.archive import Image
 from slipway_cluster.process import run
 from slipway_cluster.stack import credentials as stack_credentials
@@ -168,6 +168,17 @@ class Cluster:
         with self._steps.step("load images"):
             transfer.load(self._engine, self._plan().nodes[1:], list(made.values()))
         return {name: image.names[0] for name, image in made.items()}
+
+    def build_team_image(self, name: str, package: Path) -> str:
+        """Make a team's training image, the runner with a Python package on top; put it on the workers.
+
+        Returns:
+            Its reference, with a tag that changes with the content.
+        """
+        with self._steps.step(f"image {name}"):
+            image = derived.on_runner(name, package)
+            transfer.load(self._engine, self._plan().nodes[1:], [image])
+        return image.names[0]
 
     def load_image(self, name: str) -> list[str]:
         """Put an image on the nodes that lack it, and return their names.

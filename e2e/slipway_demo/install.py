@@ -55,6 +55,7 @@ def install(node: Node, name: str = "slipway") -> Installed:
     cluster = Cluster(name, reporter)
     cluster.up()
     images = cluster.build_project_images()
+    images["flight-delays"] = cluster.build_team_image("flight-delays", EXAMPLE / "flights")
     reporter.started("operator", None)
     cluster.helm(
         "upgrade",
