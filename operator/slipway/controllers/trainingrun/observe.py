@@ -78,7 +78,7 @@ class TrainingRunSnapshot:
 async def observe(io: Io, artifacts: Artifacts, engines: Engines, key: Key) -> TrainingRunSnapshot | None:
     """One run and everything that decides about it; nothing more of one that has ended."""
     found = subject(io, key, TrainingRun)
-    if found is None or found.deleting:
+    if found is None:
         return None
     if found.typed.status.phase in ENDED:
         return TrainingRunSnapshot(found)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
-from slipway.adapters.engines.base import Engines, Order, RunState
+from slipway.adapters.engines.base import Engines, Order, PipelineEngine, RunState
 from slipway.api.meta import parse_duration, parse_time
 from slipway.api.reasons import Reason
 from slipway.api.trainingrun import Stage, TrainingRunStatus
@@ -27,9 +27,11 @@ def plan(snapshot: TrainingRunSnapshot, now: datetime, runner: Runner, engines: 
     """Decide about one run. One that has ended is left as it is."""
     run = snapshot.subject.typed
     if run.status.phase in ENDED:
-        return Plan()
+        return Plan(finalizer="drop")
     engine = engines.get(snapshot.platform.spec.pipelines.engine) if snapshot.platform is not None else None
     known = engine is not None and snapshot.run is not None and engine.known(snapshot.facts)
+    if snapshot.subject.deleting:
+        return _cancelled(snapshot, engine)
     if not known:
         found = obstacle(snapshot)
         if found is not None:
@@ -40,7 +42,20 @@ def plan(snapshot: TrainingRunSnapshot, now: datetime, runner: Runner, engines: 
     state = engine.advance(snapshot.run, snapshot.facts, order, now)
     if state.phase == "Succeeded":
         return _succeeded(snapshot, state, now)
-    return Plan(state.actions, _status(snapshot, state, now), requeue_after=state.requeue_after)
+    return Plan(
+        state.actions,
+        _status(snapshot, state, now),
+        requeue_after=state.requeue_after,
+        finalizer="drop" if state.phase == "Failed" else "keep",
+    )
+
+
+def _cancelled(snapshot: TrainingRunSnapshot, engine: PipelineEngine[Any] | None) -> Plan:
+    """A run that is deleted while its engine works on it: nothing of it may go on by itself."""
+    if engine is None or snapshot.run is None:
+        return Plan(finalizer="drop")
+    actions = engine.cancel(snapshot.run, snapshot.facts)
+    return Plan(actions, finalizer="keep" if actions else "drop")
 
 
 def _order(snapshot: TrainingRunSnapshot, now: datetime, runner: Runner, pipeline_digest: str, *, start: bool) -> Order:
@@ -139,7 +154,7 @@ def _succeeded(snapshot: TrainingRunSnapshot, state: RunState, now: datetime) ->
         model_version=name,
         manifest=snapshot.run.location.uri(result.manifest or ""),
     )
-    return Plan(actions, finish(TrainingRunStatus, snapshot.subject, conditions, **fields))
+    return Plan(actions, finish(TrainingRunStatus, snapshot.subject, conditions, **fields), finalizer="drop")
 
 
 def _kept(status: TrainingRunStatus) -> dict[str, Any]:
