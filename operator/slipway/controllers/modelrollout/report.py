@@ -291,19 +291,17 @@ def _held(snapshot: Snapshot, state: State) -> str:
 
 
 def _state_statistics(conditions: Conditions, snapshot: Snapshot, state: State) -> None:
-    """Whether checks can be measured; stated while a candidate has requests and there are checks."""
+    """Stated while checks cannot be measured though a candidate has requests."""
     if not state.weight or not snapshot.rollout.spec.checks:
         return
     reading, candidate = snapshot.reading, state.members.get(state.candidate or "")
     cluster = cluster_name(snapshot.namespace, predictor_of(candidate.service), PORT) if candidate else ""
+    message = ""
     if not reading.proxies:
         message = "The gateway has no proxy pods that can be asked, so checks stay Inconclusive."
-        conditions.false("StatisticsAvailable", Reason.NoStatistics, message)
     elif not reading.reachable:
         message = f"None of {reading.proxies} proxies answers at Platform spec.gateway.statisticsPort: correct it."
-        conditions.false("StatisticsAvailable", Reason.NoStatistics, message)
     elif cluster not in reading.known:
         message = f"The gateway counts nothing under {cluster}: set `mergeBackends` in its EnvoyProxy."
+    if message:
         conditions.false("StatisticsAvailable", Reason.NoStatistics, message)
-    else:
-        conditions.true("StatisticsAvailable", Reason.Connected, "Requests are counted for each version.")

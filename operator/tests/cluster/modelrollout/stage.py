@@ -214,7 +214,7 @@ class Stage:
             with contextlib.suppress(ApiError):  # somebody wrote in between: the next look sees it
                 await self._play_kserve()
                 await self._play_gateway()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
 
     async def _play_kserve(self) -> None:
         services = await self._client.list(INFERENCE_SERVICE, self._namespace)

@@ -12,11 +12,13 @@ import pytest
 import pytest_asyncio
 import yaml
 from cluster.modelrollout.stage import PARENT, Stage, SteadyClient, sending, staged
+from kubernetes.aio.client import ApiClient, ApiException, ApisApi, CustomObjectsApi
 
 from slipway.adapters.envoy_stats import GatewayStatistics
 from slipway.adapters.gateway import PIN_HEADER, token_of, weights_of
 from slipway.controllers.modelrollout import ModelRolloutController
 from slipway.runtime.client import Client
+from slipway.runtime.connection import Connection
 from slipway.runtime.errors import AlreadyExists, Invalid
 from slipway.runtime.resources import (
     EVENT,
@@ -35,6 +37,7 @@ from slipway_cluster import gobuild
 
 pytestmark = pytest.mark.timeout(300)
 
+REPOSITORY = Path(__file__).parents[4]
 PROJECT = "flight-delays"
 NAME = "delays"
 Eventually = Callable[..., Awaitable[Any]]
@@ -50,16 +53,46 @@ CHECKS: list[Object] = [
 
 
 @pytest_asyncio.fixture
-async def crds(slipway_crds: None, install_crds: Any) -> None:  # noqa: ARG001 - installed for their effect
-    """Other projects' CRDs, from the pinned modules."""
+async def crds(
+    install_crds: Any,
+    connection: Connection,
+    eventually: Eventually,
+) -> None:
+    """Slipway's CRDs, and those of KServe and Gateway API from the pinned modules; once for each API server."""
     kserve = gobuild.module_folder("kserve", "github.com/kserve/kserve") / "charts" / "kserve-crd" / "templates"
     gateway = gobuild.module_folder("envoy-gateway", "sigs.k8s.io/gateway-api") / "config" / "crd" / "standard"
     files = [
+        *sorted((REPOSITORY / "crds").glob("*.yaml")),
         kserve / "serving.kserve.io_inferenceservices.yaml",
         gateway / "gateway.networking.k8s.io_httproutes.yaml",
         gateway / "gateway.networking.k8s.io_gateways.yaml",
     ]
-    await install_crds(*(yaml.safe_load(file.read_text()) for file in files))
+    manifests = [yaml.safe_load(file.read_text()) for file in files]
+    api = await connection.api()
+    try:
+        if await discovered(api, manifests):
+            return  # an earlier test of this process has installed them
+        await install_crds(*manifests)
+        await eventually(lambda: discovered(api, manifests), seconds=90, pause=0.5)
+    finally:
+        await api.close()
+
+
+async def discovered(api: ApiClient, manifests: list[Object]) -> bool:
+    """Whether discovery names the kinds: it lags behind the CRDs, and kopf looks there only when a CRD changes."""
+    groups = {group.name for group in (await ApisApi(api).get_api_versions()).groups}
+    for manifest in manifests:
+        spec = manifest["spec"]
+        if spec["group"] not in groups:
+            return False
+        version = spec["versions"][0]["name"]
+        try:
+            found = await CustomObjectsApi(api).get_api_resources(spec["group"], version)
+        except ApiException:
+            return False
+        if spec["names"]["plural"] not in {each.name for each in found.resources}:
+            return False
+    return True
 
 
 @pytest_asyncio.fixture
@@ -204,19 +237,19 @@ async def test_a_canary_is_promoted_and_no_request_is_lost(
     await director.client.create(MODEL_ROLLOUT, rollout(director.namespace))
     first = await director.add_version(1)
     await start_operator([ModelRolloutController(statistics)])
-    await eventually(lambda: serves(director, first), seconds=90)
-    client = SteadyClient(director.url(), rate=100)
+    await eventually(lambda: serves(director, first), seconds=90, pause=0.2)
+    client = SteadyClient(director.url(), rate=50)
     with sending(client) as answers:
         second = await director.add_version(2)
-        await eventually(lambda: serves(director, second), seconds=90)
+        await eventually(lambda: serves(director, second), seconds=90, pause=0.2)
         # The version before goes too: its reference, its pin route, its servers.
-        await eventually(lambda: only(director, "delays-0000000002"), seconds=90)
+        await eventually(lambda: only(director, "delays-0000000002"), seconds=90, pause=0.2)
     assert answers.lost == []
     assert answers.failed(first) == answers.failed(second) == 0
     assert answers.of(first) > 100
     assert answers.of(second) > 100
     assert await director.names(HTTP_ROUTE) == ["delays", "delays-pin-0000000002"]
-    (server,) = director.stage.servers.running.values()
+    server = director.stage.servers.running["delays-0000000002"]
     assert server.paths == {f"/v1/models/{NAME}:predict"}
     history = (await director.status())["history"]
     assert [each["outcome"] for each in history] == ["Promoted", "Promoted"]
@@ -228,14 +261,14 @@ async def test_a_failing_version_is_rolled_back_and_clients_see_only_its_own_err
     await director.client.create(MODEL_ROLLOUT, rollout(director.namespace))
     first = await director.add_version(1)
     await start_operator([ModelRolloutController(statistics)])
-    await eventually(lambda: serves(director, first), seconds=90)
-    client = SteadyClient(director.url(), rate=100)
+    await eventually(lambda: serves(director, first), seconds=90, pause=0.2)
+    client = SteadyClient(director.url(), rate=50)
     with sending(client) as answers:
         second = f"{PROJECT}-0000000002"
         director.stage.servers.failing.add(second)
         await director.add_version(2)
-        await eventually(lambda: rejected(director, second), seconds=90)
-        await eventually(lambda: only(director, "delays-0000000001"), seconds=90)
+        await eventually(lambda: rejected(director, second), seconds=90, pause=0.2)
+        await eventually(lambda: only(director, "delays-0000000001"), seconds=90, pause=0.2)
     assert answers.lost == []
     assert answers.failed(first) == 0
     assert 0 < answers.failed(second) <= answers.of(second) // 2 + 1
@@ -252,15 +285,15 @@ async def test_an_operator_that_is_replaced_on_the_way_comes_to_the_same_end(
     await director.client.create(MODEL_ROLLOUT, rollout(director.namespace))
     first = await director.add_version(1)
     operator = await start_operator([ModelRolloutController(statistics)])
-    await eventually(lambda: serves(director, first), seconds=90)
-    client = SteadyClient(director.url(), rate=100)
+    await eventually(lambda: serves(director, first), seconds=90, pause=0.2)
+    client = SteadyClient(director.url(), rate=50)
     with sending(client) as answers:
         second = await director.add_version(2)
-        await eventually(lambda: weight_is(director, "delays-0000000002", 30), seconds=90)
+        await eventually(lambda: weight_is(director, "delays-0000000002", 30), seconds=90, pause=0.2)
         operator.stop()
         other = GatewayStatistics()
         await start_operator([ModelRolloutController(other)], identity="another")
-        await eventually(lambda: serves(director, second), seconds=90)
+        await eventually(lambda: serves(director, second), seconds=90, pause=0.2)
         await other.close()
     assert answers.lost == []
     assert answers.failed(first) == answers.failed(second) == 0
@@ -273,7 +306,7 @@ async def test_a_model_that_does_not_load_is_told_and_rejected(
     await director.client.create(MODEL_ROLLOUT, rollout(director.namespace, progressDeadline="3s"))
     name = await director.add_version(1)
     await start_operator([ModelRolloutController(statistics)])
-    await eventually(lambda: rejected(director, name), seconds=90)
+    await eventually(lambda: rejected(director, name), seconds=90, pause=0.2)
     (rejection,) = (await director.status())["rejected"]
     assert rejection["reason"] == "LoadFailed"
     assert "the digest of model.joblib differs" in rejection["message"]
@@ -286,9 +319,9 @@ async def test_clients_cannot_pin_themselves_to_a_version(
     await director.client.create(MODEL_ROLLOUT, rollout(director.namespace, steps=steps))
     first = await director.add_version(1)
     await start_operator([ModelRolloutController(statistics)])
-    await eventually(lambda: serves(director, first), seconds=90)
+    await eventually(lambda: serves(director, first), seconds=90, pause=0.2)
     second = await director.add_version(2)
-    await eventually(lambda: weight_is(director, "delays-0000000002", 0), seconds=90)
+    await eventually(lambda: weight_is(director, "delays-0000000002", 0), seconds=90, pause=0.2)
     pin = await director.client.get(HTTP_ROUTE.key("delays-pin-0000000002", director.namespace))
     guesses = ["0000000002", second, "", "*", token_of(pin)[:-1], token_of(pin).upper() + "x"]
     async with aiohttp.ClientSession() as session:
@@ -307,14 +340,14 @@ async def test_a_deleted_rollout_leaves_nothing(
     await director.client.create(MODEL_ROLLOUT, rollout(director.namespace))
     first = await director.add_version(1)
     await start_operator([ModelRolloutController(statistics)])
-    await eventually(lambda: serves(director, first), seconds=90)
+    await eventually(lambda: serves(director, first), seconds=90, pause=0.2)
     await director.client.delete(director.key)
 
     async def gone() -> bool:
         left = [*await director.names(HTTP_ROUTE), *await director.names(INFERENCE_SERVICE)]
         return not left and await director.client.find(director.key) is None
 
-    await eventually(gone, seconds=90)
+    await eventually(gone, seconds=90, pause=0.2)
 
 
 @pytest.mark.parametrize(
@@ -327,7 +360,7 @@ async def test_a_deleted_rollout_leaves_nothing(
         ),
     ],
 )
-@pytest.mark.usefixtures("slipway_crds")
+@pytest.mark.usefixtures("crds")
 async def test_steps_that_make_no_sense_are_refused(
     client: Client, namespace: str, steps: list[Object], says: str
 ) -> None:

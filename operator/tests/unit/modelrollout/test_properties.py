@@ -28,6 +28,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("gateway_away"), st.booleans()),
     st.tuples(st.just("kserve_away"), st.booleans()),
     st.tuples(st.just("servers_flap"), st.tuples(NUMBERS, st.booleans())),
+    st.tuples(st.just("kserve_doubts"), st.tuples(NUMBERS, st.booleans())),
     st.tuples(st.just("new_version"), st.tuples(NUMBERS, st.sampled_from([0, 0, 60]))),
     st.tuples(st.just("version_gone"), st.integers(1, 9)),
     st.tuples(st.just("traffic"), st.sampled_from([0, 3, 100])),
@@ -177,6 +178,13 @@ class Run:
             service = self.world.service(self.names[number])
             (self.world.unready.discard if ready else self.world.unready.add)(service)
 
+    def _kserve_doubts(self, argument: object) -> None:
+        assert isinstance(argument, tuple)
+        number, doubt = argument
+        if number in self.names:
+            service = self.world.service(self.names[number])
+            (self.world.doubted.add if doubt else self.world.doubted.discard)(service)
+
     def _new_version(self, argument: object) -> None:
         assert isinstance(argument, tuple)
         number, failing = argument
@@ -231,6 +239,7 @@ class Run:
         world = self.world
         world.gateway.answering = world.kserve_answering = True
         world.unready.clear()
+        world.doubted.clear()
         world.rate = 1000
         self._edit_steps(0)
         quiet = 0

@@ -100,6 +100,32 @@ def test_no_weight_is_raised_before_the_last_one_is_accepted(world: World) -> No
     assert world.status.stable == V2
 
 
+def test_no_weight_is_raised_on_a_route_that_the_gateway_has_not_seen_again(world: World) -> None:
+    world.add_version(2)
+    world.run_until("Analyzing")
+    world.gateway.answering = False
+    route = world.get(HTTP_ROUTE, NAME)
+    assert route is not None
+    world.put(HTTP_ROUTE, {**route, "spec": {**route["spec"], "hostnames": ["elsewhere.example.com"]}})
+    world.run(60)
+    assert world.weights()[S2] == 5
+    world.gateway.answering = True
+    world.run(3)
+    assert world.weights()[S2] == 25
+
+
+def test_no_weight_is_raised_while_kserve_calls_the_servers_not_ready(world: World) -> None:
+    world.add_version(2)
+    while world.weights().get(S2) != 5:
+        world.step()
+    world.doubted.add(S2)
+    world.run(120)
+    assert world.weights()[S2] == 5
+    world.doubted.clear()
+    world.run(2)
+    assert world.weights()[S2] == 25
+
+
 def test_too_few_requests_never_end_an_analysis(world: World) -> None:
     world.rate = 3
     world.add_version(2)

@@ -131,6 +131,9 @@ class World:
         self.gateway = Gateway()
         self.kserve_answering = True
         self.unready: set[str] = set()
+        """InferenceServices without a server."""
+        self.doubted: set[str] = set()
+        """InferenceServices that KServe calls not ready though servers answer (a rolling update, say)."""
         self.controller = ModelRolloutController(self.gateway)
         types = {MODEL_ROLLOUT, *(watch.type for watch in self.controller.watches)}
         self.stores = Stores(types)
@@ -335,7 +338,8 @@ class World:
         for obj in self.stores.list(INFERENCE_SERVICE, NAMESPACE):
             name = obj["metadata"]["name"]
             ready = name not in self.unready
-            status = {"observedGeneration": 1, "conditions": [{"type": "Ready", "status": str(ready)}]}
+            says = ready and name not in self.doubted
+            status = {"observedGeneration": 1, "conditions": [{"type": "Ready", "status": str(says)}]}
             if obj.get("status") != status:
                 self.put(INFERENCE_SERVICE, {**obj, "status": status})
             self._set_endpoints(name, ready)
