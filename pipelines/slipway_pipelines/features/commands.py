@@ -20,7 +20,7 @@ from slipway.contracts.jobs import (
 )
 from slipway_pipelines.data.parts import fetch_parts, read_manifest
 from slipway_pipelines.errors import RefusalError
-from slipway_pipelines.features.feaststore import FeastDatabase, load_feast, open_store
+from slipway_pipelines.features.feaststore import FeastDatabase, close_store, load_feast, open_store
 from slipway_pipelines.features.values import ViewInput, compute_view, source_dataset
 from slipway_pipelines.sql.engine import Limits, container_limits
 from slipway_pipelines.store import ObjectStore, ProgressWriter, digest_file, format_time
@@ -52,8 +52,11 @@ def run_features_teardown(
     progress("load Feast", 10)
     with database.lock(request.feast_project):
         client = open_store(database, request.feast_project)
-        progress("remove objects", 60)
-        return FeatureTeardownResult(removed=remove(client, request.objects))
+        try:
+            progress("remove objects", 60)
+            return FeatureTeardownResult(removed=remove(client, request.objects))
+        finally:
+            close_store(client)
 
 
 def _compute_all(
@@ -131,10 +134,13 @@ def _to_feast(
     with database.lock(request.feast_project):
         progress("apply definitions", 70)
         client = open_store(database, request.feast_project)
-        objects = apply(client, definitions, request.owned_objects)
-        for number, (view, feast_view) in enumerate(zip(request.views, definitions.views, strict=True)):
-            progress(f"materialize {view.name}", 80 + 15 * number // len(request.views))
-            materialize(database, client, feast_view, Values(files[view.name], newest[view.name]))
+        try:
+            objects = apply(client, definitions, request.owned_objects)
+            for number, (view, feast_view) in enumerate(zip(request.views, definitions.views, strict=True)):
+                progress(f"materialize {view.name}", 80 + 15 * number // len(request.views))
+                materialize(database, client, feast_view, Values(files[view.name], newest[view.name]))
+        finally:
+            close_store(client)
     times = [time for time in newest.values() if time is not None]
     return FeatureResult(
         objects=objects,

@@ -121,3 +121,11 @@ def open_store(database: FeastDatabase, project: str) -> FeatureStore:
         return FeatureStore(config=RepoConfig(**database.repo_config(project)))
     except SQLAlchemyError as error:
         raise OutageError(f"the registry of Feast project {project} does not answer: {error}") from None
+
+
+def close_store(store: FeatureStore) -> None:
+    """Closes the client's connections, which Feast itself leaves to the end of the process."""
+    store.registry.write_engine.dispose()
+    connection = getattr(store._get_provider().online_store, "_conn", None)
+    if connection is not None:
+        connection.close()

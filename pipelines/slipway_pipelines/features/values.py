@@ -160,8 +160,8 @@ def _create_points(
 ) -> None:
     """The table `points`: entities and the grid points (`moment`) at which their values are kept.
 
-    These are the points at which a row enters or leaves the window, and no two of an entity are further apart than
-    `gap`; none lies after the newest point of the dataset. All lengths are in microseconds.
+    These are the points at which a row enters or leaves the window, more where two of an entity would be further apart
+    than `gap`, and the newest point of the dataset, after which there is none. All lengths are in microseconds.
     """
     entity = ", ".join(keys)
     late = f"epoch_us({AVAILABLE_AT}) + {window}"
@@ -176,9 +176,10 @@ def _create_points(
         spans AS (SELECT {entity}, min(us) AS first FROM changes GROUP BY {entity}),
         regular AS (
             SELECT {entity}, unnest(generate_series(first, (SELECT us FROM newest), {gap}::BIGINT)) AS us FROM spans
-        )
+        ),
+        last AS (SELECT {entity}, (SELECT us FROM newest) AS us FROM spans)
         SELECT {entity}, make_timestamp(us) AS "moment"
-        FROM (SELECT * FROM changes UNION SELECT * FROM regular)
+        FROM (FROM changes UNION FROM regular UNION FROM last)
         WHERE us <= (SELECT us FROM newest)
         """
     )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from slipway.api.featureset import View
 from slipway.contracts.jobs import DatasetManifest, FeatureDataset, FeatureRequest, IngestRequest, TrainingFeatureSet
 from slipway_pipelines.data.ingest import run_ingest
-from slipway_pipelines.data.parts import read_manifest
+from slipway_pipelines.data.parts import fetch_parts, read_manifest
+from slipway_pipelines.features.values import source_dataset
 from slipway_pipelines.store import ObjectStore, ProgressWriter
 
 FEATURE_SET: dict[str, Any] = {
@@ -143,14 +145,33 @@ class World:
             | changes
         )
 
+    def parts(self, view: View, folder: Path) -> tuple[DatasetManifest, list[Path]]:
+        """The manifest of the dataset that a view reads, and its parts on disk."""
+        (found,) = [item for item in self.datasets if item.dataset == source_dataset(view)]
+        manifest = read_manifest(self.store, found.manifest)
+        paths = [folder / f"{found.dataset}-{number}.parquet" for number in range(len(manifest.parts))]
+        fetch_parts(self.store, manifest.parts, paths, 2)
+        return manifest, paths
 
-@pytest.fixture(scope="module")
-def world(module_store: ObjectStore, flights: Any) -> World:
-    """The whole year."""
-    flights_manifest = ingest(module_store, "flights", flights.months, FLIGHTS)
-    weather_manifest = ingest(module_store, "weather", [flights.weather], WEATHER)
+
+def world_of(store: ObjectStore, months: Sequence[Path], weather: Path) -> World:
+    """A world of some months."""
+    flights_manifest = ingest(store, "flights", months, FLIGHTS)
+    weather_manifest = ingest(store, "weather", [weather], WEATHER)
     datasets = [
         FeatureDataset(dataset="flights", version="flights-1", manifest=flights_manifest),
         FeatureDataset(dataset="weather", version="weather-1", manifest=weather_manifest),
     ]
-    return World(module_store, read_manifest(module_store, flights_manifest), datasets)
+    return World(store, read_manifest(store, flights_manifest), datasets)
+
+
+@pytest.fixture(scope="session")
+def make_world() -> Callable[..., World]:
+    """Makes worlds."""
+    return world_of
+
+
+@pytest.fixture(scope="module")
+def world(module_store: ObjectStore, flights: Any) -> World:
+    """The whole year."""
+    return world_of(module_store, flights.months, flights.weather)
