@@ -39,8 +39,11 @@ def input_digest(feature_set: FeatureSet, versions: Mapping[str, DatasetVersion]
 
 
 def feast_project(namespace: str, project: str) -> str:
-    """The Feast project of a ModelProject. Feast allows no dashes, so a hash keeps `a-b` and `a_b` apart."""
-    plain = re.sub(r"[^a-z0-9]", "_", f"{namespace}_{project}")
+    """The Feast project of a ModelProject. Feast allows no dashes, so a hash keeps `a-b` and `a_b` apart.
+
+    It begins the names of online tables, which PostgreSQL cuts after 63 characters, and so has 39 at most.
+    """
+    plain = re.sub(r"[^a-z0-9]", "_", f"{namespace}_{project}")[:32]
     return f"{plain}_{short(digest_json([namespace, project]), 6)}"
 
 
