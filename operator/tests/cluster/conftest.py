@@ -158,7 +158,7 @@ async def start_operator(namespace: str, connection: Connection) -> AsyncIterato
             operator = Operator(Settings(**chosen), lambda _: controllers)
             await stack.enter_async_context(_running(operator))
             if leading:
-                await wait_until(lambda: operator.health().leader)
+                await wait_until(lambda: operator.engine is not None and operator.health().leader)
             return operator
 
         yield start

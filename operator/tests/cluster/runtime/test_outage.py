@@ -23,7 +23,7 @@ from slipway.runtime.resources import CONFIG_MAP, LEASE, Object
 
 pytestmark = pytest.mark.usefixtures("toy_crds")
 
-FAST = {"lease_seconds": 3.0, "lease_renew_seconds": 2.0, "lease_retry_seconds": 0.5}
+FAST = {"lease_seconds": 6.0, "lease_renew_seconds": 4.0, "lease_retry_seconds": 0.5}
 PATIENT = {"lease_seconds": 90.0, "lease_renew_seconds": 80.0, "lease_retry_seconds": 1.0}
 
 
@@ -257,7 +257,7 @@ async def test_a_leader_that_is_cut_off_stops_writing_before_another_begins(
 
     watcher = asyncio.create_task(watch_for_overlap())
     await wire.cut()
-    await eventually(lambda: second.health().leader)
+    await eventually(lambda: second.health().leader, 30)
     manifest: Object = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "late", "namespace": namespace}}
     with pytest.raises(Fenced):
         await writer.apply(CONFIG_MAP, manifest)
