@@ -30,7 +30,7 @@ class Answer:
     @property
     def message(self) -> str:
         """Why it was refused; empty when it was not."""
-        return str(self.body.get("message", "")) if self.body.get("kind") == "Status" else ""
+        return str(self.body.get("message", "")) if self.code >= 400 else ""
 
     def ok(self) -> dict[str, Any]:
         """The object; fails the test when it was refused."""
@@ -59,7 +59,8 @@ class Api:
         data = None if body is None else json.dumps(body)
         text = "&".join(f"{key}={value}" for key, value in query.items())
         answer = self._pool.request(method, f"{self.server}{path}?{text}", body=data, headers=headers, timeout=30)
-        return Answer(answer.status, answer.json() if answer.data else {})
+        is_json = "json" in answer.headers.get("Content-Type", "")
+        return Answer(answer.status, answer.json() if is_json else {"message": answer.data.decode()})
 
     def create(self, obj: dict[str, Any], **query: str) -> Answer:
         """Create one of Slipway's objects."""
