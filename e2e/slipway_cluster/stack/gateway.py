@@ -64,7 +64,8 @@ def objects() -> list[Object]:
     }
     container = {
         "image": _envoy_image(),
-        "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
+        # A share of the processors that training on the same node can't take: a starved proxy fails its probes.
+        "resources": {"requests": {"cpu": "200m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
     }
     return [
         {

