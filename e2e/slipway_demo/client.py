@@ -17,10 +17,11 @@ BOUND_SECONDS = 2400
 """A client ends by itself after this long, whatever becomes of the demo."""
 
 
-def upload(cluster: Cluster, months: str, *, poison: bool = False) -> None:
+def upload(cluster: Cluster, months: str, *, prefix: str = "raw/", poison: bool = False) -> None:
     """Puts months of flights (`2-4`) where the Dataset finds them; again is nothing. RuntimeError when it cannot."""
     keys = cluster.s3_credentials()
     command = [str(RUNNER_PYTHON), "-m", "flights.data", "upload", "--months", months, "--endpoint", cluster.s3_url]
+    command += ["--prefix", prefix]
     done = subprocess.run(
         [*command, *(["--poison"] if poison else [])],
         cwd=EXAMPLE,

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from slipway_cluster.errors import ClusterError
-from slipway_demo.acts import NAMESPACE, ROLLOUT, Facts, Play
+from slipway_demo.acts import ROLLOUT, Facts, Play
 from slipway_demo.chain import Chain
 from slipway_demo.install import install
 from slipway_demo.story import Node, Story
@@ -38,7 +38,7 @@ def perform(story: Story, name: str = "slipway") -> Play:
     try:
         for title, method in ACTS:
             act = story.add(title)
-            with act.running(), Chain(installed.world, NAMESPACE, act.add("objects")), _counting(play, act):
+            with act.running(), Chain(installed.world, play.namespace, act.add("objects")), _counting(play, act):
                 getattr(play, method)(act)
     finally:
         play.stop_clients()
@@ -121,9 +121,9 @@ def _end(console: Console, story: Story, play: Play) -> None:
     commands = [
         f"curl -s{f' -H host:{host}' if host else ''} {play.url()}/v1/models/{ROLLOUT}:predict -d '{instance}'",
         f"export KUBECONFIG={kubeconfig}",
-        f"kubectl get mlops -n {NAMESPACE}",
-        f"kubectl get modelrollout {ROLLOUT} -n {NAMESPACE} --watch",
-        f"bin/slipway why {facts.counts.last_request_id} -n {NAMESPACE} --kubeconfig {kubeconfig}",
+        f"kubectl get mlops -n {play.namespace}",
+        f"kubectl get modelrollout {ROLLOUT} -n {play.namespace} --watch",
+        f"bin/slipway why {facts.counts.last_request_id} -n {play.namespace} --kubeconfig {kubeconfig}",
     ]
     console.print("\nTry:", highlight=False)
     for command in commands:

@@ -55,7 +55,7 @@ class Progress(Contract):
 
 
 class Refusal(Contract):
-    """Why a Job could not do what was asked though it ran: the user's input is at fault, and trying again is useless."""
+    """Why a Job could not do what was asked though it ran: the input is at fault, and trying again useless."""
 
     reason: str
     """CamelCase, becomes the condition's reason."""
@@ -243,7 +243,7 @@ class TrainingRequest(Request):
     tests: ProjectTests
     stable: StableResult | None = None
     today: str
-    """Day (YYYY-MM-DD) at the run's creation, on which deferrals are judged: a run gives the same verdicts whenever it runs."""
+    """Day (YYYY-MM-DD) at the run's creation, on which deferrals are judged, whenever it runs."""
     pipeline_digest: str
     model_prefix: str
     """`models/NAMESPACE/PROJECT/`: the judge stores the model below it, in a folder named by its digest."""
