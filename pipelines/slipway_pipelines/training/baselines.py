@@ -22,6 +22,7 @@ class Majority:
     """Answers every row with the share of true labels among the rows that train."""
 
     def __init__(self, labels: Labels) -> None:
+        self.classes_ = np.array([False, True])
         self._share = float(labels.mean())
 
     def predict_proba(self, features: pd.DataFrame) -> Probabilities:

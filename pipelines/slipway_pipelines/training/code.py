@@ -127,6 +127,13 @@ def check_estimator(entrypoint: str, model: Any, data: TrainingData) -> None:
             f"{entrypoint} returned {type(model).__name__}, which has no predict_proba: return a fitted classifier, "
             "such as a scikit-learn Pipeline.",
         )
+    classes = list(getattr(model, "classes_", []))
+    if classes != [False, True]:
+        raise UserCodeError(
+            Reason.TrainingCodeFailed,
+            f"{entrypoint} returned {type(model).__name__} with classes_ {classes}, and the model server needs "
+            "[False, True] to know which probability is which: fit a classifier on data.labels, or set classes_.",
+        )
     try:
         shape = getattr(model.predict_proba(rows), "shape", None)
     except BaseException as error:

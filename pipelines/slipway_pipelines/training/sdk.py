@@ -29,7 +29,11 @@ CATEGORICAL_TYPES = ("String", "Boolean")
 
 
 class Estimator(Protocol):
-    """A fitted classifier, such as a scikit-learn Pipeline."""
+    """A fitted classifier, such as a scikit-learn Pipeline, whose `classes_` are false and true, in this order."""
+
+    @property
+    def classes_(self) -> Any:
+        """`[False, True]`: what the columns of `predict_proba` stand for."""
 
     def predict_proba(self, features: pd.DataFrame, /) -> Any:
         """Probabilities of shape (rows, 2), false before true, for a frame with the columns of `inputs`."""

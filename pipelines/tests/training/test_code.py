@@ -98,11 +98,19 @@ def test_what_is_no_classifier_is_refused(data: TrainingData) -> None:
         check_estimator("team.models:regressor", data.features["x"], data)
 
     class OneColumn:
+        classes_ = np.array([False, True])
+
         def predict_proba(self, features: pd.DataFrame) -> Any:
             return np.zeros((len(features), 1))
 
     with pytest.raises(UserCodeError, match=r"gives shape \(5, 1\) for 5 rows, and \(5, 2\) is expected"):
         check_estimator("team.models:train", OneColumn(), data)
+
+    class Turned(OneColumn):
+        classes_ = np.array([True, False])
+
+    with pytest.raises(UserCodeError, match=r"returned Turned with classes_ .*, and the model server needs"):
+        check_estimator("team.models:train", Turned(), data)
 
 
 def test_the_digest_covers_every_source_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,8 @@ def train(data: TrainingData) -> Pipeline:
 class Noise:
     """A model whose state shows every random generator, and the order of a set of strings."""
 
+    classes_ = np.array([False, True])
+
     def __init__(self) -> None:
         self.state = [random.random(), float(np.random.rand()), list({"a", "b", "c", "d", "e"})]
 
@@ -78,6 +80,8 @@ def local_class(data: TrainingData) -> Any:  # noqa: ARG001
 
 class Thief:
     """A model that, when it is unpickled, looks for credentials: its own, its parent's, and those of all others."""
+
+    classes_ = np.array([False, True])
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
