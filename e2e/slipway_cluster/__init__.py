@@ -4,7 +4,8 @@
 gateway, KServe, artifact store and database.
 """
 
-from slipway_cluster.cluster import Cluster, clean
+from slipway_cluster.clean import clean
+from slipway_cluster.cluster import Cluster
 from slipway_cluster.controlplane import ControlPlane
 from slipway_cluster.errors import ClusterError
 

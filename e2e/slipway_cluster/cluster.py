@@ -293,15 +293,3 @@ def _free_port(wanted: int) -> int:
                 continue
             return port
     raise ClusterError(f"No port from {wanted} to {wanted + 99} is free on loopback.")
-
-
-def clean(caches: bool = False) -> None:
-    """Remove every cluster, and with ``caches`` also everything that is slow to make again."""
-    for folder in paths.cache_folder("clusters").iterdir():
-        Cluster(folder.name).down()
-    if caches:
-        podman = Engine("podman")
-        if podman.works():
-            for name in podman.run("images", "--format", "{{.Repository}}:{{.Tag}}", "localhost/slipway-node").split():
-                podman.run("rmi", "--force", name)
-        shutil.rmtree(paths.cache())

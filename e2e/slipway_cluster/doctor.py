@@ -13,6 +13,7 @@ from pathlib import Path
 from slipway_cluster import engine, paths
 from slipway_cluster.engine import Engine
 from slipway_cluster.errors import ClusterError
+from slipway_cluster.images import python
 from slipway_cluster.process import run
 
 DISK_GIB = 15
@@ -114,9 +115,14 @@ def _programs() -> Iterator[Finding]:
         yield Finding(
             program, good, f"{program} is installed." if good else f"{program} is missing: install {package}."
         )
-    for program, remedy in (("go", "install Go 1.26 or newer"), ("uv", "install uv")):
-        good = shutil.which(program) is not None
-        yield Finding(program, good, f"{program} is installed." if good else f"{program} is missing: {remedy}.")
+    good = shutil.which("go") is not None
+    yield Finding("go", good, "go is installed." if good else "go is missing: install Go 1.26 or newer.")
+    try:
+        python.uv()
+    except ClusterError as error:
+        yield Finding("uv", False, str(error))
+    else:
+        yield Finding("uv", True, "uv is installed.")
 
 
 def _engine() -> Iterator[Finding]:

@@ -64,6 +64,11 @@ class Engine:
             run("tar", "-C", layout, "-cf", file, "oci-layout", "index.json", "blobs")
             self.run("load", "--quiet", "--input", file, timeout=600)
 
+    def remove_images(self, pattern: str) -> None:
+        """Remove images whose reference matches a pattern."""
+        if found := self.run("images", "--quiet", "--filter", f"reference={pattern}").split():
+            self.run("rmi", "--force", *dict.fromkeys(found))
+
     def containers(self, cluster: str) -> dict[str, str]:
         """States of a cluster's nodes by name."""
         listed = self.run(

@@ -13,6 +13,8 @@ from slipway_cluster.images.sandbox import run_in
 from slipway_cluster.process import run
 from slipway_cluster.versions import versions
 
+NAME = "slipway-node"
+
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "containerd", "runc", "containernetworking-plugins"),
     *("mount", "util-linux", "hostname", "procps", "jq", "curl"),
@@ -35,7 +37,7 @@ def node() -> Image:
     content = (*file_system().layers, _files(), recipes.node_programs())
     tag = keys.key_of([layer.digest for layer in content])
     return Image(
-        (recipes.reference("slipway-node", f"v{versions().kubernetes}-{tag}"),),
+        (recipes.reference(NAME, f"v{versions().kubernetes}-{tag}"),),
         content,
         entrypoint=("/usr/local/bin/entrypoint", "/sbin/init"),
         environment=("container=podman",),

