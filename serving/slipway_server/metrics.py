@@ -9,7 +9,9 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 REQUESTS = Histogram(
     "slipway_request_seconds", "Prediction requests, from first byte to last, by status.", ["status"], buckets=_SECONDS
 )
-MODEL = Histogram("slipway_model_seconds", "Calls of the model.", buckets=_SECONDS)
+MODEL = Histogram(
+    "slipway_model_seconds", "Calls of the model; requests that wait at the same time share one.", buckets=_SECONDS
+)
 FEATURES = Histogram("slipway_feature_lookup_seconds", "Reads of the online feature store.", buckets=_SECONDS)
 LOOKUPS = Counter(
     "slipway_feature_lookups_total",

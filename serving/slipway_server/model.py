@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
-import os
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +15,7 @@ from slipway.api.modelversion import InputField
 from slipway.contracts.digests import digest_json
 from slipway.contracts.jobs import ModelManifest
 from slipway_server import metrics
+from slipway_server.batching import Batcher
 from slipway_server.errors import Refused, StartError
 from slipway_server.features import FeatureSource, fill
 from slipway_server.inputs import Instance, frame, parse_instances, request_values
@@ -42,7 +39,11 @@ class Classifier:
 
     def probabilities(self, columns: dict[str, list[Any]]) -> list[float]:
         """Probability of true for each row. Whatever the model raises."""
-        answer = self._model.predict_proba(frame(self.fields, columns))
+        rows = frame(self.fields, columns)
+        with metrics.MODEL.time():
+            answer = self._model.predict_proba(rows)
+        if len(answer) != len(rows):
+            raise ValueError(f"predict_proba gave {len(answer)} answers for {len(rows)} rows")
         return [float(p) for p in answer[:, self._true]]
 
     def warm_up(self) -> None:
@@ -70,12 +71,10 @@ class SlipwayModel(Model):  # type: ignore[misc]
         super().__init__(name)
         self.version = version
         self._manifest = manifest
-        self._classifier = classifier
         self._source = source
         self._fail_on_missing = fail_on_missing
         self._features = [field for field in manifest.inputs if field.source == "FeatureStore"]
-        # scikit-learn holds the GIL for most of a small prediction: more threads than cores only add waiting.
-        self._threads = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="model")
+        self._predict = Batcher(manifest.inputs, classifier.probabilities)
         self.ready = True
 
     async def healthy(self) -> bool:
@@ -105,11 +104,8 @@ class SlipwayModel(Model):  # type: ignore[misc]
         record.features = await fill(
             self._source, instances, self._features, columns, fail_on_missing=self._fail_on_missing
         )
-        started = time.perf_counter()
         try:
-            probabilities = await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._classifier.probabilities, columns
-            )
+            probabilities = await self._predict(columns, len(instances))
         except Exception as error:
             log.exception("The model raised an exception", extra={"fields": {"id": record.id}})
             raise Refused(
@@ -118,8 +114,6 @@ class SlipwayModel(Model):  # type: ignore[misc]
                 f"its server's log says why under request id {record.id}.",
                 detail=f"{type(error).__name__}: {error}"[:500],
             ) from error
-        finally:
-            metrics.MODEL.observe(time.perf_counter() - started)
         _must_be_finite(probabilities, self.version)
         return probabilities
 
