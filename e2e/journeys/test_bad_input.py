@@ -1,4 +1,4 @@
-"""Malformed and conflicting resources: each is refused or gets a condition, with a sentence that says what to change."""
+"""Malformed and conflicting resources are refused or get a condition, with a sentence that says what to change."""
 
 from __future__ import annotations
 
