@@ -39,6 +39,7 @@ def play_in(installed: Installed, story: Story) -> Iterator[Callable[[str], Play
 
     def make(namespace: str) -> Play:
         made.append(Play(installed, story, namespace))
+        made[-1].clear()
         return made[-1]
 
     yield make

@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.flights, pytest.mark.timeout(2400)]
 def played(installed: Installed, story: Story) -> Play:
     """The whole story. An act that does not come to its end raises."""
     play = Play(installed, story)
+    play.clear()
     try:
         for title, method in ACTS:
             act = story.add(title)

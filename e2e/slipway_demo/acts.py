@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from slipway_demo.client import Counts, SteadyClient, upload
+from slipway_demo.client import Counts, SteadyClient, remove, upload
 from slipway_demo.install import EXAMPLE, Installed
 from slipway_demo.story import Node, Story
 from slipway_demo.world import Obj, condition, describe, status
@@ -48,6 +48,16 @@ class Play:
         self.prefix = "raw/" if namespace == "flights" else f"raw-{namespace}/"
         self.facts = Facts()
         self._clients: list[SteadyClient] = []
+
+    def clear(self) -> None:
+        """Removes what an earlier play left: the namespace and the source's objects. What is cached stays."""
+        self.world.delete("Namespace", self.namespace, api_version="v1")
+        self.world.wait(
+            f"namespace {self.namespace} is gone",
+            lambda: self.world.get("Namespace", self.namespace, api_version="v1") is None,
+            timeout=180,
+        )
+        remove(self.cluster, self.prefix)
 
     # ---- acts --------------------------------------------------------------------------------------------------------
     def first_version(self, act: Node) -> None:

@@ -8,6 +8,9 @@ import subprocess
 import threading
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
+
+from minio import Minio
 
 from slipway_cluster.cluster import Cluster
 from slipway_demo.install import EXAMPLE, ROOT
@@ -34,6 +37,22 @@ def upload(cluster: Cluster, months: str, *, prefix: str = "raw/", poison: bool 
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or ["nothing"]
         raise RuntimeError(f"The loader exited {done.returncode} and said: {said[-1]}")
+
+
+def remove(cluster: Cluster, prefix: str, bucket: str = "slipway") -> None:
+    """Removes all objects below a prefix; a bucket that is not there has none."""
+    keys = cluster.s3_credentials()
+    store = Minio(
+        endpoint=urlsplit(cluster.s3_url).netloc,
+        access_key=keys.access_key,
+        secret_key=keys.secret_key,
+        secure=False,
+        region="us-east-1",
+    )
+    if store.bucket_exists(bucket_name=bucket):
+        for item in store.list_objects(bucket_name=bucket, prefix=prefix, recursive=True):
+            if item.object_name:
+                store.remove_object(bucket_name=bucket, object_name=item.object_name)
 
 
 @dataclass

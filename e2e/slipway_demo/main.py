@@ -35,6 +35,8 @@ def perform(story: Story, name: str = "slipway") -> Play:
     with story.add("Cluster and Slipway").running() as stage:
         installed = install(stage, name)
     play = Play(installed, story)
+    with story.add("Remove what an earlier demo left").running():
+        play.clear()
     try:
         for title, method in ACTS:
             act = story.add(title)
