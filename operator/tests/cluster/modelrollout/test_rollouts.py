@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,9 @@ CHECKS: list[Object] = [
 ]
 
 
-@pytest_asyncio.fixture
-async def crds(
-    install_crds: Any,
-    connection: Connection,
-    eventually: Eventually,
-) -> None:
-    """Slipway's CRDs, and those of KServe and Gateway API from the pinned modules; once for each API server."""
+@cache
+def crd_manifests() -> tuple[Object, ...]:
+    """Slipway's CRDs, and those of KServe and Gateway API from the pinned modules: two megabytes, so read once."""
     kserve = gobuild.module_folder("kserve", "github.com/kserve/kserve") / "charts" / "kserve-crd" / "templates"
     gateway = gobuild.module_folder("envoy-gateway", "sigs.k8s.io/gateway-api") / "config" / "crd" / "standard"
     files = [
@@ -67,18 +64,22 @@ async def crds(
         gateway / "gateway.networking.k8s.io_httproutes.yaml",
         gateway / "gateway.networking.k8s.io_gateways.yaml",
     ]
-    manifests = [yaml.safe_load(file.read_text()) for file in files]
+    return tuple(yaml.load(file.read_text(), yaml.CSafeLoader) for file in files)
+
+
+@pytest_asyncio.fixture
+async def crds(install_crds: Any, connection: Connection, eventually: Eventually) -> None:
+    """The CRDs, installed once for each API server."""
     api = await connection.api()
     try:
-        if await discovered(api, manifests):
-            return  # an earlier test of this process has installed them
-        await install_crds(*manifests)
-        await eventually(lambda: discovered(api, manifests), seconds=90, pause=0.5)
+        if not await discovered(api, crd_manifests()):
+            await install_crds(*crd_manifests())
+            await eventually(lambda: discovered(api, crd_manifests()), seconds=90, pause=0.5)
     finally:
         await api.close()
 
 
-async def discovered(api: ApiClient, manifests: list[Object]) -> bool:
+async def discovered(api: ApiClient, manifests: Sequence[Object]) -> bool:
     """Whether discovery names the kinds: it lags behind the CRDs, and kopf looks there only when a CRD changes."""
     groups = {group.name for group in (await ApisApi(api).get_api_versions()).groups}
     for manifest in manifests:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from unit.modelrollout.world import NAME, NAMESPACE, PROJECT, STEPS, World
+from unit.modelrollout.world import CHECKS, NAME, NAMESPACE, PROJECT, STEPS, World
 
 from slipway.adapters.gateway import PIN_HEADER, token_of
 from slipway.runtime.controller import Delete
@@ -127,9 +127,11 @@ def test_no_weight_is_raised_while_kserve_calls_the_servers_not_ready(world: Wor
 
 
 def test_too_few_requests_never_end_an_analysis(world: World) -> None:
-    world.rate = 3
+    checks = [{**each, "minimumRequests": 50} for each in CHECKS]
+    world.edit(MODEL_ROLLOUT, NAME, {"spec": {"checks": checks}})
+    world.rate = 20  # one request a second for the candidate: 30 in a window
     world.add_version(2)
-    world.run(600)
+    world.run(200)
     assert (world.status.phase, world.weights()[S2]) == ("Analyzing", 5)
     assert {each.verdict for each in world.status.checks or ()} == {"Inconclusive"}
     progressing = world.condition("Progressing")
@@ -408,9 +410,10 @@ def test_rejections_outlive_a_lost_status(world: World) -> None:
     world.add_version(2, failing=30)
     world.run(60)
     world.put(MODEL_ROLLOUT, {**world.rollout, "status": {}})
-    world.run(30)
-    assert [each.name for each in world.status.rejected or ()] == [V2]
-    assert world.status.candidate is None
+    for _ in range(10):
+        world.step()
+        assert [each.name for each in world.status.rejected or ()] == [V2]
+        assert world.status.candidate is None
 
 
 def test_steps_that_are_edited_on_the_way_keep_the_weight(world: World) -> None:
