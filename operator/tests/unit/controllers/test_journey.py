@@ -367,6 +367,11 @@ async def test_what_serves_is_not_asked_twice_when_it_changes_during_a_run(world
     first = world.all(TRAINING_RUN)[0]["metadata"]["name"]
     mine = [job for job in world.jobs("train") if job["metadata"]["labels"]["slipway.dev/trainingrun"] == first]
     assert mine == [train]
+    asked = world.request_of(train)
+    play(world, train)
+    await world.settle()
+    (judge,) = (job for job in world.jobs("judge") if job["metadata"]["labels"]["slipway.dev/trainingrun"] == first)
+    assert world.request_of(judge) == asked
     await live(world)
     assert len(world.all(TRAINING_RUN)) == 2, "other tests are another configuration: CACE"
 
@@ -409,3 +414,66 @@ async def test_the_projects_copies_follow_the_platforms_secrets(world: World) ->
     await world.settle()
     assert ready(world.get(MODEL_PROJECT, PROJECT))[1] == "SecretMissing"
     assert "slipway-system/s3" in ready(world.get(MODEL_PROJECT, PROJECT))[2]
+
+
+async def test_going_back_to_earlier_data_brings_its_values_to_the_store_again(world: World) -> None:
+    everything(world)
+    month(world, 1)
+    await live(world)
+    before = world.get(FEATURE_SET, "history")["status"]["inputDigest"]
+    month(world, 2)
+    world.advance(61)
+    await live(world)
+    del world.artifacts.objects["raw/flights/02.parquet"]
+    world.advance(61)
+    await live(world)
+    assert world.get(FEATURE_SET, "history")["status"]["inputDigest"] == before
+    assert len([name for name in world.jobs_made if "-features-" in name]) == 3
+    assert len([name for name in world.jobs_made if "-ingest-" in name]) == 2
+    assert len(world.all(TRAINING_RUN)) == 2, "the same inputs never make two runs"
+
+
+async def test_a_schedule_materializes_though_nothing_changed(world: World) -> None:
+    everything(world)
+    daily = {"schedule": "0 12 * * *", "timeZone": "Etc/UTC"}
+    world.put(FEATURE_SET, feature_set(materialize=daily))
+    month(world, 1)
+    await live(world)
+    world.advance(3 * 3600)
+    await live(world)
+    assert len([name for name in world.jobs_made if "-features-" in name]) == 1
+    world.advance(3600)
+    await live(world)
+    assert len([name for name in world.jobs_made if "-features-" in name]) == 2
+    assert world.get(FEATURE_SET, "history")["status"]["lastMaterializedTime"] == "2026-11-23T12:00:00Z"
+    world.advance(3600)
+    assert await world.writes_of() == []
+
+
+async def test_feature_sets_of_a_project_write_to_feast_one_after_another(world: World) -> None:
+    everything(world)
+    world.put(FEATURE_SET, feature_set("weather"))
+    month(world, 1)
+    for _ in range(3):
+        await world.settle()
+        for job in world.jobs("ingest"):
+            play(world, job)
+    (first,) = world.jobs("features")
+    (waiting,) = (each for each in world.all(FEATURE_SET) if ready(each)[2].startswith("Waits for Job"))
+    assert first["metadata"]["name"] in ready(waiting)[2]
+    play(world, first)
+    await live(world)
+    assert all(ready(each)[0] == "True" for each in world.all(FEATURE_SET))
+
+
+async def test_a_bad_schedule_is_named_and_mended(world: World) -> None:
+    everything(world)
+    world.put(DATASET, dataset(schedule="61 * * * *", timeZone="Etc/UTC"))
+    month(world, 1)
+    await world.settle()
+    state, reason, message = ready(world.get(DATASET, "flights"))
+    assert (state, reason) == ("False", "InvalidSpec")
+    assert message.startswith("spec.schedule: '61 * * * *' is no schedule")
+    world.put(DATASET, dataset())
+    await live(world)
+    assert ready(world.get(DATASET, "flights"))[0] == "True"
