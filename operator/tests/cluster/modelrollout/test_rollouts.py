@@ -304,9 +304,11 @@ async def test_a_model_that_does_not_load_is_told_and_rejected(
     director: Director, start_operator: Any, statistics: GatewayStatistics, eventually: Eventually
 ) -> None:
     director.stage.servers.broken.add("delays-0000000001")
-    await director.client.create(MODEL_ROLLOUT, rollout(director.namespace, progressDeadline="3s"))
+    await director.client.create(MODEL_ROLLOUT, rollout(director.namespace))
     name = await director.add_version(1)
     await start_operator([ModelRolloutController(statistics)])
+    await eventually(lambda: stalled(director, "LoadFailed"), seconds=90, pause=0.2)
+    await director.client.merge(director.key, {"spec": {"progressDeadline": "1s"}})
     await eventually(lambda: rejected(director, name), seconds=90, pause=0.2)
     (rejection,) = (await director.status())["rejected"]
     assert rejection["reason"] == "LoadFailed"
@@ -374,6 +376,11 @@ async def serves(director: Director, name: str) -> bool:
     status = await director.status()
     ready = [each for each in status.get("conditions", ()) if each["type"] == "Ready"]
     return status.get("stable") == name and bool(ready) and ready[0]["status"] == "True"
+
+
+async def stalled(director: Director, reason: str) -> bool:
+    conditions = (await director.status()).get("conditions", ())
+    return (reason, "True") in [(each["reason"], each["status"]) for each in conditions if each["type"] == "Stalled"]
 
 
 async def rejected(director: Director, name: str) -> bool:
