@@ -428,7 +428,11 @@ async def test_going_back_to_earlier_data_brings_its_values_to_the_store_again(w
     world.advance(61)
     await live(world)
     assert world.get(FEATURE_SET, "history")["status"]["inputDigest"] == before
-    assert len([name for name in world.jobs_made if "-features-" in name]) == 3
+    month(world, 2)
+    world.advance(61)
+    await live(world)
+    assert world.get(FEATURE_SET, "history")["status"]["inputDigest"] != before
+    assert len([name for name in world.jobs_made if "-features-" in name]) == 4
     assert len([name for name in world.jobs_made if "-ingest-" in name]) == 2
     assert len(world.all(TRAINING_RUN)) == 2, "the same inputs never make two runs"
 
