@@ -96,10 +96,14 @@ class _Builder:
         return self.loader.construct_object(node)
 
     def _mapping(self, node: yaml.MappingNode, path: FieldPath) -> dict[str, Any]:
-        written = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        written = [str(key.value) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         self.loader.flatten_mapping(node)
         out: dict[str, Any] = {}
         for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    problem="a property's name must be text; is this a template?", problem_mark=key_node.start_mark
+                )
             key = str(key_node.value)
             here = (*path, key)
             if written.count(key) > 1 and key in out:

@@ -70,7 +70,9 @@ def _document(document: Document, index: Index) -> Iterator[Problem]:
     if kind.operator_only:
         message = f"only the operator writes a {kind.kind_name}: the cluster refuses it from people"
         yield Problem(("kind",), "operator-only", message, "warning")
-    if not any(problem.severity == "error" and problem.code != "unknown-field" for problem in problems):
+    if any(problem.severity == "error" and problem.code != "unknown-field" for problem in problems):
+        index.add_broken(kind, document)
+    else:
         parsed = kind.model_validate(prepared(document.value, root_schema(kind)))
         duplicate = index.add(document, parsed)
         if duplicate:

@@ -30,6 +30,8 @@ class Index:
     """The objects of all files by kind, namespace and name."""
 
     objects: dict[tuple[str, str, str], tuple[Document, Resource]] = field(default_factory=dict)
+    broken: set[tuple[str, str, str]] = field(default_factory=set)
+    """Objects that are there and have errors of their own, so that nothing is known of them but the name."""
 
     def add(self, document: Document, parsed: Resource) -> Problem | None:
         """Take an object in; a problem when it is there already."""
@@ -42,6 +44,11 @@ class Index:
         self.objects[key] = (document, parsed)
         return None
 
+    def add_broken(self, kind: type[Resource], document: Document) -> None:
+        """Take note of an object with errors."""
+        namespace = self._scope(kind, document.metadata.get("namespace"))
+        self.broken.add((kind.kind_name, namespace, str(document.metadata.get("name"))))
+
     def all(self, model: type[R]) -> Iterator[tuple[Document, R]]:
         """Every object of a kind."""
         for document, parsed in self.objects.values():
@@ -53,10 +60,12 @@ class Index:
         _, parsed = self.objects.get((model.kind_name, self._scope(model, namespace), name), (None, None))
         return parsed if isinstance(parsed, model) else None
 
-    def missing(self, model: type[Resource], namespace: str | None, name: str, path: FieldPath) -> Problem:
-        """The problem of a name that is not found."""
+    def missing(self, model: type[Resource], namespace: str | None, name: str, path: FieldPath) -> Problem | None:
+        """The problem of a name that is not found; None for an object that has errors of its own."""
         scope = self._scope(model, namespace)
-        others = [key[2] for key in self.objects if key[:2] == (model.kind_name, scope)]
+        if (model.kind_name, scope, name) in self.broken:
+            return None
+        others = [key[2] for key in (*self.objects, *self.broken) if key[:2] == (model.kind_name, scope)]
         where = f" in namespace {scope}" if scope else ""
         message = f"{dotted(path)}: there is no {model.kind_name} {name}{where} in these files"
         if others:
@@ -89,7 +98,8 @@ def _resolve(
 ) -> R | None:
     found = index.find(model, owner.metadata.namespace, name)
     if found is None:
-        problems.append(index.missing(model, owner.metadata.namespace, name, path))
+        missing = index.missing(model, owner.metadata.namespace, name, path)
+        problems += [missing] if missing else []
     return found
 
 

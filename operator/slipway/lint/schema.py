@@ -115,7 +115,8 @@ def _json_schema(schema: Schema) -> Schema:
     if schema.get("x-kubernetes-int-or-string"):
         out["type"] = ["integer", "string"]
     if schema.get("x-kubernetes-preserve-unknown-fields"):
-        out["type"] = ["string", "boolean", "number"]
+        # The type says what the structural schema has to say by bounds that nothing meets.
+        out = {"type": ["string", "boolean", "number"], "maxLength": schema["maxLength"]}
     if "properties" in out:
         out["properties"] = {name: _json_schema(child) for name, child in out["properties"].items()}
     for key in ("items", "additionalProperties"):
