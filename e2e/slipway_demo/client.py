@@ -39,6 +39,12 @@ def upload(cluster: Cluster, months: str, *, prefix: str = "raw/", poison: bool 
         raise RuntimeError(f"The loader exited {done.returncode} and said: {said[-1]}")
 
 
+def flights(month: int, count: int) -> str:
+    """Flights of a month as instances of a request, one JSON object a line."""
+    command = [str(RUNNER_PYTHON), "-m", "flights.data", "instances", "--months", str(month), "--count", str(count)]
+    return subprocess.run(command, cwd=EXAMPLE, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
 def remove(cluster: Cluster, prefix: str, bucket: str = "slipway") -> None:
     """Removes all objects below a prefix; a bucket that is not there has none."""
     keys = cluster.s3_credentials()

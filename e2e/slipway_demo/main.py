@@ -134,7 +134,9 @@ def _end(console: Console, story: Story, play: Play) -> None:
 
 def main() -> None:
     """Entry point of `python -m slipway_demo.main`."""
-    typer.run(demo)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(demo)
+    app()
 
 
 if __name__ == "__main__":
