@@ -12,7 +12,7 @@ from pathlib import Path
 from slipway_cluster import doctor, engine, gobuild, keys, kind, paths
 from slipway_cluster.engine import Engine
 from slipway_cluster.errors import ClusterError
-from slipway_cluster.images import derived, recipes, transfer
+from slipway_cluster.images import derived, layers, recipes, transfer
 from slipway_cluster.images import node as node_images
 from slipway_cluster.images.archive import Image
 from slipway_cluster.process import run
@@ -108,6 +108,8 @@ class Cluster:
                 lambda: self._step("gateway", installer.gateway),
                 lambda: self._step("kserve", installer.kserve),
             )
+            with self._steps.step("wait for every part"):
+                installer.wait_until_available()
             with self._steps.step("answer on loopback"):
                 self._wait_for(self.gateway_url)
                 self._wait_for(f"{self.s3_url}/status")
@@ -213,6 +215,7 @@ class Cluster:
             return
         images = self.build_images()
         node_image = node_images.node()
+        layers.prune()
         with self._steps.step("node image"):
             self._engine.load(node_image)
         with self._steps.step("images for nodes"):

@@ -69,6 +69,12 @@ class Engine:
         if found := self.run("images", "--quiet", "--filter", f"reference={pattern}").split():
             self.run("rmi", "--force", *dict.fromkeys(found))
 
+    def remove_network_if_unused(self) -> None:
+        """Remove the nodes' network, unless another cluster's nodes are in it."""
+        users = self.run("ps", "--all", "--quiet", "--filter", f"network={NETWORK}").split()
+        if not users and NETWORK in self.run("network", "ls", "--format", "{{.Name}}").split():
+            self.run("network", "rm", NETWORK)
+
     def containers(self, cluster: str) -> dict[str, str]:
         """States of a cluster's nodes by name."""
         listed = self.run(

@@ -5,7 +5,6 @@ GPUs: label ``slipway.dev/pool=gpu``, taint ``nvidia.com/gpu:NoSchedule`` and tw
 """
 
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -98,10 +97,9 @@ def delete(engine: Engine, plan: Plan) -> None:
     for node in plan.nodes:
         for volume in engine.run("volume", "ls", "--quiet", "--filter", f"label={node}").split():
             engine.run("volume", "rm", "--force", volume)
-    network = engine.environment.get("KIND_EXPERIMENTAL_PODMAN_NETWORK", "slipway")
-    if network in engine.run("network", "ls", "--format", "{{.Name}}").split():
-        engine.run("network", "rm", network)
-    shutil.rmtree(plan.folder / "nodes", ignore_errors=True)
+    engine.remove_network_if_unused()
+    # Three times some 100,000 links: much faster than shutil.
+    run("rm", "-rf", plan.folder / "nodes")
     plan.kubeconfig.unlink(missing_ok=True)
 
 

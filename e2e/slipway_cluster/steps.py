@@ -99,11 +99,12 @@ class Steps:
             return {}
 
     def _remember(self, name: str, seconds: float) -> None:
-        # A step that found everything as wanted says nothing about how long its work takes.
-        if seconds < 1:
-            return
         with self._lock:
-            timings = self._timings() | {name: round(seconds, 1)}
+            timings = self._timings()
+            # A step that found everything as wanted says nothing about how long its work takes.
+            if seconds < max(1, timings.get(name, 0) / 4):
+                return
+            timings[name] = round(seconds, 1)
             unfinished = self._file.with_suffix(".unfinished")
             unfinished.write_text(json.dumps(timings, indent=1))
             unfinished.rename(self._file)

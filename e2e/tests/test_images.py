@@ -65,6 +65,23 @@ def test_a_layer_is_made_once() -> None:
     assert len(made) == 2
 
 
+def test_content_nobody_remembers_is_removed(cache: Path) -> None:
+    made = []
+    for number in range(4):
+        layer = layers.of_files("one", [Files(f"folder-{number}")])
+        os.utime(cache / "layers" / sorted((cache / "layers").iterdir(), key=ctime)[-1], (number, number))
+        made.append(layer)
+    for layer in made[1:]:
+        os.utime(layer.blob, (0, 0))
+    layers.prune()
+    # The first is young, the second outdated, and of the notes the newest two stay.
+    assert [layer.blob.exists() for layer in made] == [True, False, True, True]
+
+
+def ctime(file: Path) -> int:
+    return file.stat().st_ctime_ns
+
+
 def test_files_get_modes_links_and_folders(program: Path) -> None:
     layer = layers.of_files(
         "one",

@@ -11,6 +11,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from slipway_cluster import keys, paths
 from slipway_cluster.errors import ClusterError
 
 BLOCK = 1 << 20
+KEPT_NOTES = 2
+YOUNG_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,25 @@ def _place(folder: Path, files: Iterable[Files]) -> None:
         if path.is_dir() and not path.is_symlink() and path.stat().st_mode & 0o700 != 0o700:
             path.chmod(0o755)
         os.utime(path, (0, 0), follow_symlinks=False)
+
+
+def prune() -> None:
+    """Remove content that no remembered layer refers to, and notes of layers that newer ones replaced.
+
+    Of a layer's notes the newest two stay: one may belong to the state a person just came from.
+    """
+    notes: dict[str, list[Path]] = {}
+    for note in paths.cache_folder("layers").glob("*.json"):
+        notes.setdefault(note.name.rpartition("-")[0], []).append(note)
+    for same in notes.values():
+        for outdated in sorted(same, key=lambda note: note.stat().st_mtime)[:-KEPT_NOTES]:
+            outdated.unlink()
+    remembered = [*paths.cache_folder("layers").glob("*.json"), *paths.cache_folder("rootfs").glob("*.json")]
+    used = {json.loads(note.read_text())["digest"] for note in remembered}
+    for blob in paths.cache_folder("blobs").iterdir():
+        # A young one may be on its way into an image, here or in another process.
+        if blob.name not in used and time.time() - blob.stat().st_mtime > YOUNG_SECONDS:
+            blob.unlink()
 
 
 def pack(content: Path) -> Layer:

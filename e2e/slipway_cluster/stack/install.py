@@ -78,6 +78,14 @@ class Installer:
 
         self._once("kserve", keys.key_of(certificate, values, gobuild.module_key("kserve")), install)
 
+    def wait_until_available(self) -> None:
+        """Wait for every deployment, also those that a restart of the machine ended."""
+        for place in ("kube-system", storage.NAMESPACE, gateway.NAMESPACE, kserve.NAMESPACE):
+            self._cluster.kubectl(
+                *("wait", "deployment", "--all", "-n", place, "--for=condition=Available", f"--timeout={TIMEOUT}s"),
+                timeout=TIMEOUT + 10,
+            )
+
     def _once(self, name: str, key: str, install: Callable[[], None]) -> None:
         if self._installed().get(name) == key:
             return
