@@ -273,6 +273,12 @@ def test_repository_that_drifted_is_told(
     assert "is not what the FeatureSets say (flight_features.py)" in capsys.readouterr().err
 
 
+def test_committed_repository_is_that_of_the_example() -> None:
+    root = Path(__file__).parents[3]
+    manifests = root / "examples" / "flight-delays" / "manifests"
+    assert repo.main(["--from", str(manifests), "--out", str(root / "feature_repo"), "--check"]) == 0
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
