@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import NoReturn
 
@@ -16,10 +17,16 @@ from slipway_server.settings import Settings, read_settings
 
 log = logging.getLogger("slipway.server")
 
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Read when scikit-learn is imported. A prediction is too small for several threads: where cores are busy they wait for
+each other, and one prediction of milliseconds takes seconds."""
+
 
 def main() -> None:
     """Entry point of `slipway-model-server`. Exits 1 with one sentence on stderr when it cannot serve."""
     logs.configure()
+    for variable in _ONE_THREAD:
+        os.environ.setdefault(variable, "1")
     try:
         _serve()
     except StartError as error:

@@ -288,7 +288,7 @@ def command(folder: Path, port: int) -> list[str]:
 def serving(folder: Path, output: Path, **environment: str) -> Iterator[Server]:
     """A server process that is ready; killed in the end."""
     port = free_port()
-    fixed = {"OMP_NUM_THREADS": "1", "SLIPWAY_DRAIN_SECONDS": "0", "SLIPWAY_MODEL_VERSION": "flight-delays-v1"}
+    fixed = {"SLIPWAY_DRAIN_SECONDS": "0", "SLIPWAY_MODEL_VERSION": "flight-delays-v1"}
     with output.open("wb") as sink:
         process = subprocess.Popen(
             command(folder, port), env=os.environ | fixed | environment, stdout=sink, stderr=subprocess.STDOUT
