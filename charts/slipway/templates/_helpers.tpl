@@ -15,13 +15,15 @@ app.kubernetes.io/name: slipway-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{/* Reference of an image, which may have a tag or digest of its own: include "slipway.image" (list . "operator") */}}
+{{/* Reference of an image: include "slipway.image" (list . "operator"). One with a tag or a digest is taken as it is. */}}
 {{- define "slipway.image" -}}
 {{- $root := index . 0 -}}
-{{- $repository := index $root.Values.image (index . 1) -}}
-{{- $tagged := regexMatch "[:@]" (base $repository) -}}
-{{- with $root.Values.image.registry }}{{ . }}/{{ end }}{{ $repository }}
-{{- if not $tagged }}:{{ $root.Values.image.tag | default $root.Chart.AppVersion }}{{ end }}
+{{- $image := index $root.Values.image (index . 1) -}}
+{{- if regexMatch "(:[^/]+|@sha256:[0-9a-f]{64})$" $image -}}
+{{ $image }}
+{{- else -}}
+{{- with $root.Values.image.registry }}{{ . }}/{{ end }}{{ $image }}:{{ $root.Values.image.tag | default $root.Chart.AppVersion }}
+{{- end -}}
 {{- end }}
 
 {{/* The operator as the API server knows it. */}}

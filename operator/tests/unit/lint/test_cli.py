@@ -31,7 +31,7 @@ def test_text_has_file_line_and_column(bad: Path) -> None:
     result = runner.invoke(app, ["-f", str(bad)])
     assert result.exit_code == 1
     finding, summary = result.output.splitlines()
-    assert finding == f"{bad}:10:32: error: spec.steps[2].setWeight is 101; it must be at most 100 [maximum]"
+    assert finding == f"{bad}:10:33: error: spec.steps[2].setWeight is 101; it must be at most 100 [maximum]"
     assert summary == "1 object in 1 file: 1 error"
 
 
@@ -44,7 +44,7 @@ def test_json_is_for_programs(bad: Path) -> None:
         {
             "file": str(bad),
             "line": 10,
-            "column": 32,
+            "column": 33,
             "severity": "error",
             "code": "maximum",
             "message": "spec.steps[2].setWeight is 101; it must be at most 100",
@@ -55,7 +55,7 @@ def test_json_is_for_programs(bad: Path) -> None:
 def test_github_annotations(bad: Path) -> None:
     result = runner.invoke(app, ["-f", str(bad), "--format", "github"])
     assert result.exit_code == 1
-    place = f"file={bad},line=10,col=32,title=maximum"
+    place = f"file={bad},line=10,col=33,title=maximum"
     assert result.stdout == f"::error {place}::spec.steps[2].setWeight is 101; it must be at most 100\n"
     assert result.stderr == "1 errors, 0 warnings\n"
 
