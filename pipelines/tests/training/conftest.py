@@ -219,7 +219,7 @@ class World:
             env=variables,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
         return Job(done.returncode, done.stdout + done.stderr, self.store.find_json(f"{folder}result.json"))
