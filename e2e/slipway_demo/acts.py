@@ -28,7 +28,7 @@ class Facts:
 
     versions: list[tuple[str, str, str]] = field(default_factory=list)
     """Version, score, what became of it."""
-    broken_rule: str = ""
+    broken_rules: list[str] = field(default_factory=list)
     rollback_seconds: float = 0.0
     rollback_reason: str = ""
     counts: Counts = field(default_factory=Counts)
@@ -85,9 +85,9 @@ class Play:
             broken = [
                 v["message"] for v in (failed or {}).get("spec", {}).get("violations", []) if v["severity"] == "Block"
             ]
-            self.facts.broken_rule = broken[0]
+            self.facts.broken_rules = broken
             line.set(broken[0])
-            for sentence in broken[1:3]:
+            for sentence in broken[1:5]:
                 act.add("and").set(sentence, "done")
         now = status(self.get("Dataset", DATASET)).get("currentVersion")
         if now != before:

@@ -21,7 +21,7 @@ from slipway_pipelines.sql.engine import literal, name, one_line, sandbox
 from slipway_pipelines.sql.expressions import Expression, ExpressionError, parse
 from slipway_pipelines.store import digest_file
 
-FORMAT = 1
+FORMAT = 2
 """Raised when this module makes other bytes of the same input, so that nothing old is taken from the cache."""
 ROW_GROUP_SIZE = 122_880
 
@@ -32,7 +32,7 @@ class Outcome(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     part: DatasetPart | None
-    """None when its schema is broken: then its rows cannot stand beside others."""
+    """None when its schema is broken: then its rows cannot stand beside others, but rules are still judged."""
     violations: list[Violation] = Field(default_factory=list)
     rules: list[RuleResult] = Field(default_factory=list)
 
@@ -98,11 +98,15 @@ def process(recipe: Recipe, source: SourceObject, path: Path, out: Path, memory:
     request = recipe.request
     with sandbox(path.parent, threads=1, memory=memory) as connection:
         reader = Reader(str(path), source.key, request.format)
-        broken = convert(connection, reader, request.columns, request.key)
-        broken = broken or _derive(connection, recipe, source)
-        if broken:
-            return Outcome(part=None, violations=broken)
+        broken, readable = convert(connection, reader, request.columns, request.key)
+        underived = _derive(connection, recipe, source) if readable else []
+        if underived or not readable:
+            return Outcome(part=None, violations=broken or underived)
         checks = [check(connection, rule, "part", source.key) for rule in request.quality if rule.per == "Partition"]
+        failed = [checked.violation for checked in checks if checked.violation]
+        rules = [checked.result for checked in checks]
+        if broken:
+            return Outcome(part=None, violations=[*broken, *failed], rules=rules)
         connection.execute(
             f"COPY (SELECT * FROM part ORDER BY {_order(connection, request)}) TO {literal(str(out))} "
             f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP_SIZE})"
@@ -113,11 +117,7 @@ def process(recipe: Recipe, source: SourceObject, path: Path, out: Path, memory:
     part = DatasetPart(
         key=f"{parts}{digest.removeprefix('sha256:')}.parquet", digest=digest, rows=count[0], source=source
     )
-    return Outcome(
-        part=part,
-        violations=[checked.violation for checked in checks if checked.violation],
-        rules=[checked.result for checked in checks],
-    )
+    return Outcome(part=part, violations=failed, rules=rules)
 
 
 def _order(connection: duckdb.DuckDBPyConnection, request: IngestRequest) -> str:

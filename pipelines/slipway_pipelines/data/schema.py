@@ -34,29 +34,30 @@ class Reader:
 
 def convert(
     connection: duckdb.DuckDBPyConnection, reader: Reader, columns: list[DatasetColumn], key: list[str]
-) -> list[Violation]:
-    """Makes the table `converted` with the declared columns in their types; gives what is wrong with the object.
+) -> tuple[list[Violation], bool]:
+    """Makes the table `converted` with the declared columns in their types.
 
-    The table is there only when nothing is wrong.
+    Returns what is wrong with the object, and whether the table is there: it is when every column is, and then values
+    that do not fit are null in it.
     """
     try:
         described = connection.execute(f"DESCRIBE SELECT * FROM {reader.relation}").fetchall()
     except duckdb.Error as error:
-        return [_unreadable(reader, error)]
+        return [_unreadable(reader, error)], False
     found = {row[0]: row[1] for row in described}
     broken = [problem for column in columns if (problem := _mismatch(connection, reader, column, found))]
     if broken:
-        return broken
+        return broken, False
     selection = ", ".join(
         f"{_converted(reader, column, found[column.name])} AS {name(column.name)}" for column in columns
     )
     try:
         broken = _bad_values(connection, reader, columns, found, key)
-        if not broken:
-            connection.execute(f"CREATE TABLE converted AS SELECT {selection} FROM {reader.relation}")
+        connection.execute(f"CREATE TABLE converted AS SELECT {selection} FROM {reader.relation}")
     except duckdb.Error as error:
-        return [_unreadable(reader, error)]
-    return broken
+        # Bad values can also make the reader itself give up, and were told already.
+        return broken or [_unreadable(reader, error)], False
+    return broken, True
 
 
 def _unreadable(reader: Reader, error: duckdb.Error) -> Violation:
