@@ -43,6 +43,36 @@ lock: | $(UV) ## Resolve dependencies anew into requirements/
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra runner \
 	  --group pyproject.toml:dev-runner pyproject.toml -c requirements/runner.txt -o requirements/dev-runner.txt
 
+generate: setup ## Write CRDs, chart templates, reference pages, the compiled pipeline and feature_repo/ anew
+	@$(PY) -m slipway.api.crd --write
+	@$(RUNNER_PY) -m slipway_pipelines.training.compile --write
+	@$(RUNNER_PY) -m slipway_pipelines.features.repo --from examples/flight-delays/manifests --out feature_repo
+
+lint: setup ## Formatting, lint, types, import layers, generated files
+	@.venv/bin/ruff format --check --quiet .
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+	@$(PY) -m slipway.api.crd --check
+
+test: setup lint ## Unit tests, and tests on a real kube-apiserver and etcd
+	@$(PY) -m slipway.cli.main cluster build --only kube-apiserver,etcd
+	@$(PY) -m pytest $(PYTEST_ARGS) operator/tests e2e/tests
+	@$(RUNNER_PY) -m pytest $(PYTEST_ARGS) pipelines/tests serving/tests examples/flight-delays/tests
+
+cluster: setup ## A local kind cluster with everything Slipway runs on
+	@bin/slipway cluster up
+
+JOURNEYS ?=
+e2e: setup ## Journeys on the local cluster; JOURNEYS=flights for one
+	@$(PY) -m pytest $(PYTEST_ARGS) e2e/journeys $(if $(JOURNEYS),-m $(JOURNEYS))
+
+demo: setup ## The flights story in four acts on the local cluster
+	@$(PY) -m slipway_demo.main
+
+bench: setup ## Measure; writes benchmarks/results
+	@$(PY) -m benchmarks.run
+
 clean: ## Remove the cluster and everything built; CACHES=1 removes binaries and image layers too
 	@if [ -x $(PY) ]; then $(PY) -m slipway_cluster.clean $(if $(CACHES),--caches); fi
 	@rm -rf .venv .venv-runner $(TOOLS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
