@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import yaml
 
 from slipway_cluster import gobuild
+from slipway_cluster.controlplane import ControlPlane
 
 pytestmark = pytest.mark.flights
 
@@ -42,11 +45,11 @@ def operator(objects: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_lint(helm: Path) -> None:
-    subprocess.run([helm, "lint", "--strict", CHART], check=True, capture_output=True)
+    subprocess.run([str(helm), "lint", "--strict", str(CHART)], check=True, capture_output=True)
 
 
 def test_what_kustomize_installs_is_the_chart(helm: Path) -> None:
-    command = [sys.executable, ROOT / "charts" / "render.py", "--check", "--helm", helm]
+    command = [sys.executable, str(ROOT / "charts" / "render.py"), "--check", "--helm", str(helm)]
     found = subprocess.run(command, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
 
@@ -139,3 +142,45 @@ def test_other_values_are_refused(helm: Path, values: dict[str, Any], field: str
     with pytest.raises(subprocess.CalledProcessError) as refused:
         render(helm, **values)
     assert field in refused.value.stderr
+
+
+@pytest.fixture(scope="module")
+def kubeconfig() -> Iterator[Path]:
+    """An API server without nodes: enough to install on, and nothing starts."""
+    with ControlPlane() as control_plane:
+        yield control_plane.kubeconfig()
+
+
+def test_crds_are_upgraded_with_the_release_and_kept_when_it_goes(helm: Path, kubeconfig: Path, tmp_path: Path) -> None:
+    """Helm itself never upgrades a chart's `crds/` folder; ours are templates, so that it does."""
+    older = tmp_path / "slipway"
+    shutil.copytree(CHART, older)
+    template = older / "templates" / "crds" / "slipway.dev_datasets.yaml"
+    template.write_text(template.read_text().replace("- ds\n", "- olddataset\n"))
+    common = ("--kubeconfig", str(kubeconfig), "--namespace", "slipway-system")
+    settings = ("--create-namespace", "--set", "servingRuntime.install=false")
+
+    def run(*arguments: str) -> str:
+        command = [str(helm), *arguments, *common]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+
+    def short_names() -> list[str]:
+        command = [
+            str(gobuild.binary("kubectl")),
+            "--kubeconfig",
+            str(kubeconfig),
+            "get",
+            "crd",
+            "datasets.slipway.dev",
+            "--output=json",
+        ]
+        crd = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
+        return list(crd["spec"]["names"]["shortNames"])
+
+    notes = run("upgrade", "--install", "slipway", str(older), *settings)
+    assert "Slipway 0.1.0 is installed in namespace slipway-system." in notes
+    assert short_names() == ["olddataset"]
+    run("upgrade", "--install", "slipway", str(CHART), *settings)
+    assert short_names() == ["ds"]
+    run("uninstall", "slipway")
+    assert short_names() == ["ds"]
