@@ -9,7 +9,7 @@ PY := .venv/bin/python
 RUNNER_PY := .venv-runner/bin/python
 PYTEST_ARGS ?=
 
-.PHONY: help setup lock generate lint test e2e demo bench cluster clean
+.PHONY: help setup lock generate lint test test-slow e2e demo bench cluster clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9_-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,20 +45,27 @@ lock: | $(UV) ## Resolve dependencies anew into requirements/
 
 generate: setup ## Write CRDs, chart templates, reference pages, the compiled pipeline and feature_repo/ anew
 	@$(PY) -m slipway.api.crd --write
-	@$(RUNNER_PY) -m slipway_pipelines.training.compile --write
+	@$(RUNNER_PY) -m slipway_pipelines.training.pipeline
 	@$(RUNNER_PY) -m slipway_pipelines.features.repo --from examples/flight-delays/manifests --out feature_repo
 
 lint: setup ## Formatting, lint, types, import layers, generated files
 	@.venv/bin/ruff format --check --quiet .
 	@.venv/bin/ruff check --quiet .
-	@.venv/bin/mypy
+	@.venv/bin/mypy operator/slipway e2e/slipway_cluster e2e/slipway_demo e2e/journeys benchmarks
+	@.venv/bin/mypy --python-executable $(RUNNER_PY) pipelines/slipway_pipelines serving/slipway_server
 	@.venv/bin/lint-imports
 	@$(PY) -m slipway.api.crd --check
+	@$(RUNNER_PY) -m slipway_pipelines.features.repo --from examples/flight-delays/manifests --out feature_repo --check
 
 test: setup lint ## Unit tests, and tests on a real kube-apiserver and etcd
 	@$(PY) -m slipway.cli.main cluster build --only kube-apiserver,etcd
-	@$(PY) -m pytest $(PYTEST_ARGS) operator/tests e2e/tests
-	@$(RUNNER_PY) -m pytest $(PYTEST_ARGS) pipelines/tests serving/tests examples/flight-delays/tests
+	@$(PY) -m pytest -m "not slow" $(PYTEST_ARGS) operator/tests e2e/tests
+	@$(RUNNER_PY) -m pytest -m "not slow" $(PYTEST_ARGS) pipelines/tests serving/tests examples/flight-delays/tests
+
+test-slow: setup ## Whole training runs, long histories, Feast's own join: minutes each
+	@$(PY) -m slipway.cli.main cluster build --only kube-apiserver,etcd
+	@$(PY) -m pytest -m slow --timeout 900 $(PYTEST_ARGS) operator/tests e2e/tests
+	@$(RUNNER_PY) -m pytest -m slow --timeout 900 $(PYTEST_ARGS) pipelines/tests serving/tests examples/flight-delays/tests
 
 cluster: setup ## A local kind cluster with everything Slipway runs on
 	@bin/slipway cluster up

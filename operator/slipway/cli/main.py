@@ -19,7 +19,7 @@ from slipway.runtime.errors import Unavailable, UserError
 
 COMMANDS = {
     "cluster": ("slipway.cli.cluster", "Make, inspect and remove a local cluster."),
-    "crds": ("slipway.cli.crds", "Print or apply the custom resource definitions."),
+    "crds": ("slipway.cli.crds", "Print or generate the custom resource definitions."),
     "demo": ("slipway.cli.demo", "Show the whole journey from data to a canary."),
     "lint": ("slipway.cli.lint", "Check manifests offline: schema, rules and references."),
     "why": ("slipway.cli.why", "Trace a prediction back to version, data and code."),

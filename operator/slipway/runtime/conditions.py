@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 Status = Literal["True", "False", "Unknown"]
 MAX_MESSAGE = 1024
-"""Longer messages are cut; the CRDs allow 32768, but a sentence is what people read."""
+"""Longer messages are cut: the CRDs allow no more, and a sentence is what people read."""
 
 
 def timestamp(now: datetime) -> str:

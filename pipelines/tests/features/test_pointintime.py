@@ -117,6 +117,7 @@ def test_dataset_that_does_not_fit(world: Any, change: dict[str, Any], sentence:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_frame_agrees_with_feast(world: Any, frame: pa.Table, tmp_path: Path) -> None:
     """The values that the feature store gets, joined by Feast's own join, which pairs every row with every value."""
     from feast import FeatureStore, RepoConfig

@@ -28,7 +28,7 @@ from slipway_pipelines.training import evaluation
 from slipway_pipelines.training.frames import conform
 from slipway_pipelines.training.results import Evaluation
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 GOALS: dict[str, Any] = {
     "requirements": {
@@ -195,6 +195,7 @@ def test_no_column_that_is_sensitive_leaves_the_dataset(world: Any, first: Run, 
     assert columns == [*(field.name for field in first.registered.inputs), "arr_delayed"]
 
 
+pytestmark = pytest.mark.slow
 ASK_FEAST = """
 import json, sys
 from slipway_pipelines.features.feaststore import FeastDatabase, open_store
