@@ -125,7 +125,8 @@ def open_store(database: FeastDatabase, project: str) -> FeatureStore:
 
 def close_store(store: FeatureStore) -> None:
     """Closes the client's connections, which Feast itself leaves to the end of the process."""
-    store.registry.write_engine.dispose()
+    registry: Any = store.registry  # the SQL registry, which has engines; its base class does not say so
+    registry.write_engine.dispose()
     connection = getattr(store._get_provider().online_store, "_conn", None)
     if connection is not None:
         connection.close()

@@ -94,7 +94,8 @@ def labels(frame: pd.DataFrame, column: str) -> np.ndarray[Any, np.dtype[np.bool
             Reason.SchemaMismatch,
             f"The label {column} has values other than true and false: correct labels of the Dataset.",
         )
-    return values.to_numpy().astype(np.bool_)
+    labels: np.ndarray[Any, np.dtype[np.bool_]] = values.to_numpy().astype(np.bool_)
+    return labels
 
 
 def frame_digest(frame: pd.DataFrame) -> str:
