@@ -59,8 +59,8 @@ lint: setup ## Formatting, lint, types, import layers, generated files
 
 test: setup lint ## Unit tests, and tests on a real kube-apiserver and etcd
 	@$(PY) -m slipway.cli.main cluster build --only kube-apiserver,etcd
-	@$(PY) -m pytest -m "not slow" $(PYTEST_ARGS) operator/tests e2e/tests
-	@$(RUNNER_PY) -m pytest -m "not slow" $(PYTEST_ARGS) pipelines/tests serving/tests examples/flight-delays/tests
+	@$(PY) -m pytest -m "not slow" -n 4 --dist loadfile $(PYTEST_ARGS) operator/tests e2e/tests
+	@$(RUNNER_PY) -m pytest -m "not slow" -n 3 --dist loadfile $(PYTEST_ARGS) pipelines/tests serving/tests examples/flight-delays/tests
 
 test-slow: setup ## Whole training runs, long histories, Feast's own join: minutes each
 	@$(PY) -m slipway.cli.main cluster build --only kube-apiserver,etcd

@@ -228,7 +228,12 @@ async def test_pools_count_admit_and_make_wait(cluster: Cluster, eventually: Eve
     await cluster.client.merge(NODE.key("gpu-1"), {"status": status}, "status")
     try:
         selector = {"matchLabels": {"ml": "yes"}}
-        spec = {"nodeSelector": {"slipway.dev/pool": "gpu"}, "quota": {"perProject": 1}}
+        tolerations = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+        spec = {
+            "nodeSelector": {"slipway.dev/pool": "gpu"},
+            "quota": {"perProject": 2},
+            "tolerations": tolerations,
+        }
         await cluster.apply(COMPUTE_POOL, pool(**spec, allowedNamespaces={"selector": selector}))
         found = await eventually(lambda: _is(cluster, COMPUTE_POOL, "gpu", "True"), PATIENCE)
         assert (found["status"]["nodes"], found["status"]["capacity"], found["status"]["inUse"]) == (1, "4", 0)
@@ -243,7 +248,7 @@ async def test_pools_count_admit_and_make_wait(cluster: Cluster, eventually: Eve
         refused = await eventually(lambda: _is(cluster, TRAINING_RUN, name, "False", "NotAllowed"), PATIENCE)
         assert "ml=yes" in ready(refused, "Succeeded")[2]
         await cluster.client.merge(NAMESPACE.key(cluster.namespace), {"metadata": {"labels": {"ml": "yes"}}})
-        spec["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+        spec["quota"] = {"perProject": 1}  # a change of the pool wakes what waits for it
         await cluster.apply(COMPUTE_POOL, pool(**spec, allowedNamespaces={"selector": selector}))
         (train,) = await eventually(cluster.jobs, PATIENCE)
         container = train["spec"]["template"]["spec"]["containers"][0]
