@@ -211,8 +211,11 @@ class Cluster:
         if self.kubeconfig.exists() and set(self._engine.containers(self.name)) == set(self._plan().nodes):
             with self._steps.step("start nodes"):
                 nodes.start()
-                nodes.wait_until_answering()
-            return
+                alive = nodes.alive()
+                if alive:
+                    nodes.wait_until_answering()
+            if alive:
+                return
         images = self.build_images()
         node_image = node_images.node()
         layers.prune()

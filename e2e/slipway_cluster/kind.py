@@ -194,6 +194,15 @@ class Nodes:
         if stopped := [name for name, state in states.items() if state != "running"]:
             self._engine.run("start", *stopped)
 
+    def alive(self) -> bool:
+        """Whether every node runs programs; an engine that was killed may call a dead node running."""
+        try:
+            for name in self._engine.containers(self._plan.name):
+                self._engine.exec(name, "true", timeout=20)
+        except ClusterError:
+            return False
+        return True
+
     def wait_until_answering(self) -> None:
         """Wait for the API server."""
         deadline = time.monotonic() + NODE_TIMEOUT
