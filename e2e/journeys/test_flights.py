@@ -90,14 +90,15 @@ def test_a_prediction_leads_back_to_data_and_code(played: Play) -> None:
     request = urllib.request.Request(
         f"{played.url()}/v1/models/{ROLLOUT}:predict",
         data=json.dumps({"instances": [flight]}).encode(),
-        headers={"x-request-id": "journey-1", "content-type": "application/json"},
+        headers={"content-type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=10) as answer:
         body = json.load(answer)
         served = answer.headers["x-slipway-version"]
+        request_id = answer.headers["x-request-id"]
     assert body["modelVersion"] == served
     assert 0 <= body["predictions"][0]["probability"] <= 1
-    command = [sys.executable, "-m", "slipway.cli.main", "why", "journey-1", "-n", played.namespace]
+    command = [sys.executable, "-m", "slipway.cli.main", "why", request_id, "-n", played.namespace]
     told = subprocess.run(
         [*command, "--kubeconfig", str(played.world.kubeconfig)], capture_output=True, text=True, check=True, timeout=60
     ).stdout

@@ -132,5 +132,6 @@ class SteadyClient:
             self._process.kill()
             raise RuntimeError("The steady client did not stop when it was asked to.") from None
         self._reader.join(timeout)
-        self.counters = json.loads(self._process.stdout.read())
+        with self._process:  # closes its pipes
+            self.counters = json.loads(self._process.stdout.read())
         return self.counters

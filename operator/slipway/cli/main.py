@@ -103,3 +103,7 @@ def main() -> None:
     except (UserError, Unavailable) as error:
         print(f"slipway: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
