@@ -180,4 +180,6 @@ def why(
     except HTTPError as error:
         typer.echo(f"The cluster does not answer: {error}", err=True)
         raise typer.Exit(1) from None
-    Console(soft_wrap=True).print(tree(answer))
+    console = Console(highlight=False)
+    # In a pipe every line is whole, so that a digest can be searched for.
+    (console if console.is_terminal else Console(highlight=False, width=2000)).print(tree(answer))
