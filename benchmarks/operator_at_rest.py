@@ -52,8 +52,7 @@ class _Sample:
 
 
 def _metrics(world: World) -> _Sample:
-    path = "/api/v1/namespaces/slipway-system/services/slipway-operator:8080/proxy/metrics"
-    answer = world.core.api_client.call_api(
-        path, "GET", auth_settings=["BearerToken"], _preload_content=False, _return_http_data_only=True
+    answer = world.core.connect_get_namespaced_service_proxy_with_path(
+        "slipway-operator:8080", "slipway-system", "metrics", _preload_content=False
     )
     return _Sample(answer.data.decode())
