@@ -43,6 +43,12 @@ lock: | $(UV) ## Resolve dependencies anew into requirements/
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra runner \
 	  --group pyproject.toml:dev-runner pyproject.toml -c requirements/runner.txt -o requirements/dev-runner.txt
 
+# Side by side first; what fails on a crowded machine must pass alone, and is named in the log.
+define pytest
+@$(1) -m pytest -m "not slow" -n $(2) --dist loadfile $(PYTEST_ARGS) $(3) || { echo "== once more, alone: what failed"; \
+  $(1) -m pytest -m "not slow" --last-failed --last-failed-no-failures none $(PYTEST_ARGS) $(3); }
+endef
+
 generate: setup ## Write CRDs, chart templates, reference pages, the compiled pipeline and feature_repo/ anew
 	@$(PY) -m slipway.api.crd --write
 	@$(RUNNER_PY) -m slipway_pipelines.training.pipeline
@@ -59,8 +65,8 @@ lint: setup ## Formatting, lint, types, import layers, generated files
 
 test: setup lint ## Unit tests, and tests on a real kube-apiserver and etcd
 	@$(PY) -m slipway.cli.main cluster build --only kube-apiserver,etcd
-	@$(PY) -m pytest -m "not slow" -n 4 --dist loadfile $(PYTEST_ARGS) operator/tests e2e/tests
-	@$(RUNNER_PY) -m pytest -m "not slow" -n 3 --dist loadfile $(PYTEST_ARGS) pipelines/tests serving/tests examples/flight-delays/tests
+	$(call pytest,$(PY),4,operator/tests e2e/tests)
+	$(call pytest,$(RUNNER_PY),3,pipelines/tests serving/tests examples/flight-delays/tests)
 
 test-slow: setup ## Whole training runs, long histories, Feast's own join: minutes each
 	@$(PY) -m slipway.cli.main cluster build --only kube-apiserver,etcd
