@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from secrets import token_hex
 
 import pytest
 
@@ -50,8 +51,9 @@ def play_in(installed: Installed, story: Story) -> Iterator[Callable[[str], Play
 
 @pytest.fixture
 def namespace(world: World, request: pytest.FixtureRequest) -> Iterator[str]:
-    """An empty namespace for one test."""
+    """An empty namespace for one test; never one that an earlier test's deletion still empties."""
     name = request.node.name.split("[")[0].replace("_", "-").removeprefix("test-")[:40].rstrip("-")
+    name = f"{name}-{token_hex(3)}"
     world.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield name
     world.delete("Namespace", name, api_version="v1")

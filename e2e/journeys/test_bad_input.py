@@ -61,7 +61,7 @@ def test_malformed_datasets_are_refused(world: World, namespace: str, spec: Obj,
 def test_steps_that_never_give_everything_are_refused(world: World, namespace: str) -> None:
     with pytest.raises(ApiException) as refused:
         world.apply(_rollout(namespace, "half", "/half", steps=[{"name": "half", "setWeight": 50}]))
-    assert "the steps must end at setWeight 100" in str(refused.value.body)
+    assert "the last setWeight must be 100" in str(refused.value.body)
 
 
 def test_a_record_that_people_write_is_refused(world: World, namespace: str) -> None:
@@ -118,11 +118,11 @@ def test_the_younger_of_two_rollouts_on_one_path_says_so(world: World, namespace
     found = world.wait(
         "the conflict",
         lambda: (
-            condition(world.get("ModelRollout", "younger", namespace)).get("reason") == "RouteConflict"
+            condition(world.get("ModelRollout", "younger", namespace)).get("reason") == "PathTaken"
             and condition(world.get("ModelRollout", "younger", namespace))
         ),
         timeout=60,
         state=lambda: describe(world.get("ModelRollout", "younger", namespace)),
     )
     assert "elder" in found["message"]
-    assert condition(world.get("ModelRollout", "elder", namespace))["reason"] != "RouteConflict"
+    assert condition(world.get("ModelRollout", "elder", namespace))["reason"] != "PathTaken"

@@ -6,14 +6,13 @@ hash of the owner's uid and of the request, so the same work never runs twice.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from slipway.adapters import labels
 from slipway.adapters.artifacts import Location
-from slipway.adapters.quantities import quantity
+from slipway.adapters.pools import container_resources, pool_marks
 from slipway.api.computepool import ComputePool
 from slipway.api.meta import Resources
 from slipway.contracts.digests import canonical_json, digest_bytes, digest_json, short
@@ -127,9 +126,9 @@ def manifest(work: Work, pod: PodSettings) -> dict[str, Any]:
     }
     notes = {labels.REQUEST_DIGEST: work.digest}
     if pod.pool is not None:
-        marks[labels.POOL] = labels.label_value(pod.pool.metadata.name)
-        notes[labels.POOL_RESOURCE] = pod.pool.spec.resource
-        notes[labels.POOL_UNITS] = str(pool_units(pod.resources, pod.pool.spec.resource))
+        pool_labels, pool_notes = pool_marks(pod.pool, pod.resources)
+        marks |= pool_labels
+        notes |= pool_notes
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -237,30 +236,3 @@ def s3_secret(project: str, *, user_code: bool = False) -> str:
 def feast_secret(project: str) -> str:
     """Name of a project's copy of the credentials of Feast's database."""
     return f"{project}-slipway-feast"
-
-
-# ---- pools -----------------------------------------------------------------------------------------------------------
-def is_extended(resource: str) -> bool:
-    """Whether a resource is one that a device plugin offers, such as `nvidia.com/gpu`: whole units, request = limit."""
-    return "/" in resource
-
-
-def pool_units(resources: Resources | None, resource: str) -> int:
-    """Units of a pool's resource that a container holds, rounded up.
-
-    What it requests, else its limit; an extended resource that is not named counts as 1, any other one as 0.
-    """
-    for amounts in (resources.requests, resources.limits) if resources else ():
-        if amounts and resource in amounts:
-            return math.ceil(quantity(amounts[resource]))
-    return 1 if is_extended(resource) else 0
-
-
-def container_resources(resources: Resources, pool: ComputePool | None) -> dict[str, Any]:
-    """Resources of a container, with one unit of the pool's extended resource where the spec names none."""
-    found: dict[str, Any] = {name: dict(value) for name, value in resources.wire().items() if value}
-    if pool is not None and is_extended(resource := pool.spec.resource):
-        units = str(pool_units(resources, resource))
-        for side in ("requests", "limits"):
-            found[side] = {**found.get(side, {}), resource: units}
-    return found

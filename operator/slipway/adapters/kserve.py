@@ -7,10 +7,11 @@ between versions is the gateway's work.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
-from slipway.api.computepool import ComputePoolSpec
+from slipway.adapters.pools import is_extended, pool_marks
+from slipway.api.computepool import ComputePool
 from slipway.api.meta import parse_duration
 from slipway.api.modelrollout import Serving
 from slipway.contracts.digests import short
@@ -80,7 +81,7 @@ class Deployment:
     rollout: str
     project: str
     serving: Serving
-    pool: ComputePoolSpec | None = field(default=None)
+    pool: ComputePool | None = None
 
 
 def service_of(rollout: str, digest: str) -> str:
@@ -102,6 +103,7 @@ def inference_service_of(predictor: str) -> str:
 def inference_service(deployment: Deployment, model: Model) -> Object:
     """The InferenceService of one version."""
     replicas = deployment.serving.replicas
+    pool_labels, pool_notes = _pool_marks(deployment)
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
@@ -112,11 +114,13 @@ def inference_service(deployment: Deployment, model: Model) -> Object:
                 MODEL_LABEL: deployment.rollout,
                 PROJECT_LABEL: label_value(deployment.project),
                 VERSION_LABEL: label_value(model.name),
+                **pool_labels,
             },
             "annotations": {
                 "serving.kserve.io/deploymentMode": "Standard",
                 "serving.kserve.io/autoscalerClass": "hpa" if replicas.max > replicas.min else "none",
                 VERSION_ANNOTATION: model.name,
+                **pool_notes,
             },
         },
         "spec": {
@@ -178,14 +182,23 @@ def _environment(deployment: Deployment, model: Model) -> list[Object]:
     return environment
 
 
-def _placement(pool: ComputePoolSpec | None) -> Object:
+def _pool_marks(deployment: Deployment) -> tuple[dict[str, str], dict[str, str]]:
+    """What makes the pool count the servers: as many as there may be, for a quota has to hold at the worst hour."""
+    if deployment.pool is None:
+        return {}, {}
+    serving = deployment.serving
+    return pool_marks(deployment.pool, serving.resources, max(serving.replicas.min, serving.replicas.max))
+
+
+def _placement(pool: ComputePool | None) -> Object:
     if pool is None:
         return {}
+    spec = pool.spec
     placement: Object = {}
-    if pool.node_selector:
-        placement["nodeSelector"] = dict(pool.node_selector)
-    if pool.tolerations:
-        placement["tolerations"] = [each.wire() for each in pool.tolerations]
+    if spec.node_selector:
+        placement["nodeSelector"] = dict(spec.node_selector)
+    if spec.tolerations:
+        placement["tolerations"] = [each.wire() for each in spec.tolerations]
     return placement
 
 
@@ -194,8 +207,8 @@ def _resources(deployment: Deployment) -> Object:
     wanted: Object = resources.wire() if resources else {}
     pool = deployment.pool
     # Device resources (`nvidia.com/gpu`) cannot be overcommitted: a server in such a pool that says nothing gets one.
-    if pool is not None and "/" in pool.resource:
-        limits = {pool.resource: "1", **(wanted.get("limits") or {})}
+    if pool is not None and is_extended(pool.spec.resource):
+        limits = {pool.spec.resource: "1", **(wanted.get("limits") or {})}
         wanted = {**wanted, "limits": limits}
     return wanted
 

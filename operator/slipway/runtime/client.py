@@ -103,6 +103,15 @@ class Client:
             if not query["continue"]:
                 return found
 
+    async def serves(self, type_: ResourceType) -> bool:
+        """Whether the API server serves a type now, by discovery."""
+        path = type_.path().rsplit("/", 1)[0]
+        try:
+            found = await self._json("get", "GET", type_, path)
+        except errors.NotFound:
+            return False
+        return any(each.get("name") == type_.plural for each in found.get("resources") or ())
+
     async def watch_name(self, key: Key, resource_version: str, seconds: float) -> AsyncIterator[str]:
         """Types of the watch events of one object (ADDED, MODIFIED, DELETED) for at most `seconds`.
 

@@ -6,6 +6,7 @@ An engine lives for one term of leadership. A new term gets a new engine with em
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -31,6 +32,9 @@ Item = tuple[str, Key]
 
 SWEEP_DELAY = 1.0
 """Seconds between a repeated list and the search for objects that it no longer had."""
+
+ARRIVAL_PERIOD = 20.0
+"""Seconds between two looks for types that were not served when the watches began."""
 
 INCOMPLETE_AFTER = 30.0
 """Seconds after which missing first lists are worth a warning."""
@@ -70,22 +74,31 @@ class Engine:
         self._reconciler = Reconciler(
             self._controllers, io, executor, metrics, lambda name, key: self.queue.failures((name, key))
         )
+        self._types = types
         self._sweeps: dict[ResourceType, asyncio.Task[None]] = {}
         for type_ in types:
             metrics.stored_objects.labels(str(type_)).set_function(self.stores.of(type_).__len__)
 
     async def run(self) -> None:
-        """Run until `stop`.
+        """Run until `stop`, or until a type is served that was not when the watches began.
 
         :raises RuntimeError: kopf ended by itself
         """
+        absent = [type_ for type_ in self._types if not await self._client.serves(type_)]  # before kopf looks
+        watching = asyncio.create_task(self._watcher.run(), name="watches")
+        arrived = asyncio.create_task(self._arrival(absent), name="arrival of types")
         background = [
-            asyncio.create_task(coroutine)
-            for coroutine in (self.queue.run(), self._resync_forever(), self._warn_if_incomplete())
+            arrived,
+            asyncio.create_task(self.queue.run()),
+            asyncio.create_task(self._resync_forever()),
+            asyncio.create_task(self._warn_if_incomplete()),
         ]
         try:
-            await self._watcher.run()
+            await asyncio.wait((watching, arrived), return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                watching.result()
         finally:
+            watching.cancel()
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
@@ -190,6 +203,22 @@ class Engine:
             if known is not None and uid_of(known) not in alive:
                 logger.info("%s was deleted while its watch was interrupted", type_.key_of(known))
                 self.gone(type_, known)
+
+    async def _arrival(self, absent: Sequence[ResourceType]) -> None:
+        """Return when one of the types is served.
+
+        kopf follows CRDs by their events, but one that comes between its discovery and its first list of CRDs, or whose
+        discovery fails at that moment, would never be watched.
+        """
+        if absent:
+            logger.info("not served yet: %s", ", ".join(map(str, absent)))
+        while True:
+            await asyncio.sleep(ARRIVAL_PERIOD)
+            for type_ in absent:
+                with contextlib.suppress(ApiError, Unavailable):
+                    if await self._client.serves(type_):
+                        logger.info("%s is served now: the watches begin anew", type_)
+                        return
 
     async def _warn_if_incomplete(self) -> None:
         await asyncio.sleep(INCOMPLETE_AFTER)

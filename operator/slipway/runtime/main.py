@@ -115,8 +115,8 @@ class Operator:
         stop = asyncio.create_task(self._stop.wait(), name="stop")
         try:
             await asyncio.wait((keep, run, stop), return_when=asyncio.FIRST_COMPLETED)
-            if run.done() and not stop.done():
-                logger.error("the engine ended and is started anew: %s", run.exception() or "kopf stopped")
+            if run.done() and not stop.done() and run.exception():
+                logger.error("the engine ended and is started anew: %s", run.exception())
             await self.engine.stop(0.0 if keep.done() else settings.drain_seconds)
         finally:
             for task in (run, keep, stop):

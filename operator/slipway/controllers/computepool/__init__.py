@@ -1,6 +1,6 @@
 """ComputePool: what a class of nodes has, who holds it, and who may."""
 
 from slipway.controllers.computepool.controller import ComputePoolController
-from slipway.controllers.computepool.quota import Admission, Holding, admit, holdings, pool_marks
+from slipway.controllers.computepool.quota import Admission, Holding, admit, holdings
 
-__all__ = ["Admission", "ComputePoolController", "Holding", "admit", "holdings", "pool_marks"]
+__all__ = ["Admission", "ComputePoolController", "Holding", "admit", "holdings"]

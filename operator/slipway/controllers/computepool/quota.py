@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from slipway.adapters import labels
-from slipway.adapters.jobs import pool_units
 from slipway.adapters.jobstate import job_state
 from slipway.api.computepool import ComputePool
-from slipway.api.meta import Resources
 from slipway.api.reasons import Reason
 
 
@@ -116,14 +114,3 @@ def admit(
         )
         return Admission(False, Reason.WaitingForPool, message)
     return Admission(True)
-
-
-def pool_marks(
-    pool: ComputePool, resources: Resources | None, replicas: int = 1
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Labels and annotations of something that holds units of a pool."""
-    resource = pool.spec.resource
-    return (
-        {labels.POOL: labels.label_value(pool.metadata.name)},
-        {labels.POOL_RESOURCE: resource, labels.POOL_UNITS: str(replicas * pool_units(resources, resource))},
-    )

@@ -19,7 +19,7 @@ from slipway.adapters.kserve import (
     inference_service_of,
     predictor_of,
 )
-from slipway.api.computepool import ComputePool, ComputePoolSpec
+from slipway.api.computepool import ComputePool
 from slipway.api.modelrollout import ModelRollout
 from slipway.api.platform import GatewayParentRef, Platform
 from slipway.api.reasons import Reason
@@ -68,7 +68,7 @@ class _Setting:
 
     parent: GatewayParentRef | None
     statistics_port: int
-    pool: ComputePoolSpec | None
+    pool: ComputePool | None
     obstacle: Trouble | None
 
 
@@ -200,7 +200,7 @@ async def _setting(io: Io, rollout: ModelRollout, route: Object | None) -> _Sett
     return _Setting(parent, 19001, pool, Trouble(Reason.DependencyMissing, message))
 
 
-async def _pool(io: Io, rollout: ModelRollout) -> tuple[ComputePoolSpec | None, Trouble | None]:
+async def _pool(io: Io, rollout: ModelRollout) -> tuple[ComputePool | None, Trouble | None]:
     reference = rollout.spec.serving.pool_ref
     if reference is None:
         return None, None
@@ -208,11 +208,11 @@ async def _pool(io: Io, rollout: ModelRollout) -> tuple[ComputePoolSpec | None, 
     if obj is None:
         message = f"spec.serving.poolRef: there is no ComputePool {reference.name}: create it, or name another."
         return None, Trouble(Reason.DependencyMissing, message)
-    pool = ComputePool.model_validate(obj).spec
-    if pool.allowed_namespaces is not None:
+    pool = ComputePool.model_validate(obj)
+    if pool.spec.allowed_namespaces is not None:
         namespace = await io.live(NAMESPACE.key(str(rollout.metadata.namespace)))
         labels = (namespace or {}).get("metadata", {}).get("labels") or {}
-        wanted = pool.allowed_namespaces.selector.match_labels
+        wanted = pool.spec.allowed_namespaces.selector.match_labels
         if any(labels.get(name) != value for name, value in wanted.items()):
             message = (
                 f"spec.serving.poolRef: ComputePool {reference.name} is not for namespace"

@@ -11,7 +11,7 @@ from slipway.adapters import gateway as gw
 from slipway.adapters import kserve
 from slipway.adapters.envoy_stats import Reading
 from slipway.adapters.kserve import Model, Readiness, Trouble
-from slipway.api.computepool import ComputePoolSpec
+from slipway.api.computepool import ComputePool
 from slipway.api.meta import parse_time
 from slipway.api.modelrollout import ModelRollout
 from slipway.api.platform import GatewayParentRef
@@ -109,7 +109,7 @@ class Snapshot:
     pins: Mapping[str, Pin] = field(default_factory=dict)
     route: Route | None = None
     parent: GatewayParentRef | None = None
-    pool: ComputePoolSpec | None = None
+    pool: ComputePool | None = None
     url: str | None = None
     reading: Reading = field(default_factory=Reading)
     obstacle: Trouble | None = None

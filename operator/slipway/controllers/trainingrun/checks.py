@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from slipway.adapters.jobs import pool_units
+from slipway.adapters.pools import pool_units
 from slipway.api.featureset import FeatureSet
 from slipway.api.reasons import Reason
 from slipway.controllers.computepool.quota import admit

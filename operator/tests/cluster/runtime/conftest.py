@@ -126,6 +126,12 @@ def toy() -> Toy:
     return Toy(WIDGET, SOURCE, WidgetController)
 
 
+@pytest.fixture(scope="session")
+def toy_crd() -> Callable[[ResourceType], Object]:
+    """Makes a CRD without a schema."""
+    return _crd
+
+
 @pytest_asyncio.fixture
 async def toy_crds(install_crds: Any, toy_types: list[ResourceType]) -> None:
     toy_types[:] = [WIDGET, SOURCE]

@@ -10,8 +10,9 @@ from unit.controllers.things import platform, pool
 from unit.controllers.world import START
 
 from slipway.adapters.artifacts import Location, key_of
-from slipway.adapters.jobs import Owner, PodSettings, job_name, manifest, pool_units, prepare
+from slipway.adapters.jobs import Owner, PodSettings, job_name, manifest, prepare
 from slipway.adapters.jobstate import job_state
+from slipway.adapters.pools import pool_units
 from slipway.adapters.quantities import plain, quantity
 from slipway.api.computepool import ComputePool
 from slipway.api.meta import Resources

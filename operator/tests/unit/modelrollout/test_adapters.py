@@ -8,9 +8,10 @@ import pytest
 
 from slipway.adapters import gateway as gw
 from slipway.adapters import kserve
-from slipway.api.computepool import ComputePoolSpec
+from slipway.api.computepool import ComputePool
 from slipway.api.modelrollout import Routing, Serving
 from slipway.api.platform import GatewayParentRef
+from slipway.controllers.computepool.quota import Holding, holdings
 
 MODEL = kserve.Model(
     name="flight-delays-9f2c1a4b7e",
@@ -23,7 +24,7 @@ PARENT = GatewayParentRef(namespace="slipway-system", name="models")
 ROUTED = gw.Routed("flights", "delays", "flight-delays", PARENT, Routing(path="/delays", hostnames=["m.example.com"]))
 
 
-def deployment(serving: dict[str, Any] | None = None, pool: ComputePoolSpec | None = None) -> kserve.Deployment:
+def deployment(serving: dict[str, Any] | None = None, pool: ComputePool | None = None) -> kserve.Deployment:
     return kserve.Deployment("flights", "delays", "flight-delays", Serving.model_validate(serving or {}), pool)
 
 
@@ -62,17 +63,37 @@ def test_an_autoscaler_only_where_there_is_something_to_scale(replicas: dict[str
 
 
 def test_a_pool_places_servers_and_gives_them_its_device() -> None:
-    pool = ComputePoolSpec.model_validate(
-        {
-            "resource": "nvidia.com/gpu",
-            "nodeSelector": {"slipway.dev/pool": "gpu"},
-            "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
-        }
-    )
-    predictor = kserve.inference_service(deployment(pool=pool), MODEL)["spec"]["predictor"]
+    predictor = kserve.inference_service(deployment(pool=gpu_pool()), MODEL)["spec"]["predictor"]
     assert predictor["nodeSelector"] == {"slipway.dev/pool": "gpu"}
     assert predictor["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     assert predictor["model"]["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
+
+
+@pytest.mark.parametrize(
+    ("serving", "units"),
+    [
+        ({}, 1),
+        ({"replicas": {"min": 1, "max": 3}}, 3),
+        ({"resources": {"limits": {"nvidia.com/gpu": "2"}}, "replicas": {"min": 2, "max": 2}}, 4),
+    ],
+)
+def test_servers_count_in_their_pool_as_many_as_there_may_be(serving: dict[str, Any], units: int) -> None:
+    manifest = kserve.inference_service(deployment(serving, gpu_pool()), MODEL)
+    (held,) = holdings("gpu", [manifest])
+    assert held == Holding("InferenceService", "flights", manifest["metadata"]["name"], "flight-delays", units)
+
+
+def gpu_pool() -> ComputePool:
+    return ComputePool.model_validate(
+        {
+            "metadata": {"name": "gpu"},
+            "spec": {
+                "resource": "nvidia.com/gpu",
+                "nodeSelector": {"slipway.dev/pool": "gpu"},
+                "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+            },
+        }
+    )
 
 
 def test_containers_are_fit_for_the_restricted_pod_security() -> None:
