@@ -46,11 +46,8 @@ lock: | $(UV) ## Resolve dependencies anew into requirements/
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra runner \
 	  --group pyproject.toml:dev-runner pyproject.toml -c requirements/runner.txt -o requirements/dev-runner.txt
 
-# Side by side first; what fails on a crowded machine must pass alone, and is named in the log.
-define pytest
-@$(1) -m pytest -m "not slow" -n $(2) --dist loadfile $(PYTEST_ARGS) $(3) || { echo "== once more, alone: what failed"; \
-  $(1) -m pytest -m "not slow" --last-failed --last-failed-no-failures none $(PYTEST_ARGS) $(3); }
-endef
+# One file's tests stay in one process; the longest files come first, so that no process waits for another's tail.
+SIDE_BY_SIDE := -m "not slow" --dist loadfile --no-loadscope-reorder
 
 generate: setup ## Write CRDs, chart templates, reference pages, the compiled pipeline and feature_repo/ anew
 	@$(PY) -m slipway.api.crd --write
@@ -68,8 +65,8 @@ lint: setup ## Formatting, lint, types, import layers, generated files
 
 test: setup lint ## Unit tests, and tests on a real kube-apiserver and etcd
 	@$(PY) -m slipway.cli.main cluster build --only kube-apiserver,etcd
-	$(call pytest,$(PY),4,operator/tests e2e/tests)
-	$(call pytest,$(RUNNER_PY),3,pipelines/tests serving/tests examples/flight-delays/tests)
+	@$(PY) -m pytest -n 4 $(SIDE_BY_SIDE) $(PYTEST_ARGS) e2e/tests operator/tests
+	@$(RUNNER_PY) -m pytest -n 3 $(SIDE_BY_SIDE) $(PYTEST_ARGS) serving/tests pipelines/tests examples/flight-delays/tests
 
 test-slow: setup ## Whole training runs, long histories, Feast's own join: minutes each
 	@$(PY) -m slipway.cli.main cluster build --only kube-apiserver,etcd

@@ -124,7 +124,7 @@ def has_module(path: str, version: str) -> bool:
 def test_kserve_needs_no_certificate_manager(tmp_path: Path) -> None:
     authority = Authority(tmp_path / "pki", "test")
     chart = kserve.chart(tmp_path / "chart", authority)
-    manifests = list(yaml.safe_load_all((chart / "files/kserve/resources.yaml").read_text()))
+    manifests = list(yaml.load_all((chart / "files/kserve/resources.yaml").read_text(), yaml.CSafeLoader))
     assert "Certificate" not in {manifest["kind"] for manifest in manifests}
     hooks = [manifest for manifest in manifests if manifest["kind"].endswith("WebhookConfiguration")]
     assert len(hooks) > 1

@@ -47,11 +47,13 @@ def chart(folder: Path, authority: Authority) -> Path:
     bundle = base64.b64encode(authority.own.certificate.read_bytes()).decode()
     wanted = [
         _with_authority(manifest, bundle)
-        for manifest in yaml.safe_load_all((files / "resources.yaml").read_text())
+        for manifest in yaml.load_all((files / "resources.yaml").read_text(), yaml.CSafeLoader)
         if manifest and not _unwanted(manifest)
     ]
     # The chart splits at these separators itself.
-    (files / "resources.yaml").write_text("---\n".join(yaml.safe_dump(manifest, width=10**6) for manifest in wanted))
+    (files / "resources.yaml").write_text(
+        "---\n".join(yaml.dump(manifest, Dumper=yaml.CSafeDumper, width=10**6) for manifest in wanted)
+    )
     (files / "certificate-patch.yaml").unlink()
     patch = files / "deployment-patch.yaml"
     first, proxy, manager = f"      - name: {PROXY_CONTAINER}\n", ".*?", "      - name: manager\n"

@@ -25,7 +25,7 @@ _CHART_TAIL = "{{- end }}\n"
 
 def crd_yaml(kind: KindInfo) -> str:
     """A kind's CRD as YAML."""
-    return yaml.safe_dump(crd(kind), sort_keys=False, width=120, allow_unicode=True)
+    return yaml.dump(crd(kind), Dumper=yaml.CSafeDumper, sort_keys=False, width=120, allow_unicode=True)
 
 
 def chart_template(kind: KindInfo) -> str:

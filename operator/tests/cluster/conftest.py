@@ -129,7 +129,7 @@ async def slipway_crds(install_crds: InstallCrds) -> None:
     """The project's own CRDs, from `crds/`."""
     files = sorted((REPOSITORY / "crds").glob("*.yaml"))
     assert files, "crds/ is empty: run `make generate`"
-    await install_crds(*(each for file in files for each in yaml.safe_load_all(file.read_text()) if each))
+    await install_crds(*(each for file in files for each in yaml.load_all(file.read_text(), yaml.CSafeLoader) if each))
 
 
 class StartOperator(Protocol):
@@ -176,11 +176,11 @@ async def _running(operator: Operator) -> AsyncIterator[None]:
 
 @pytest.fixture
 def eventually() -> Callable[..., Awaitable[Any]]:
-    """`await eventually(condition, seconds=15)`: the first true value of a (perhaps async) function."""
+    """`await eventually(condition, seconds=60)`: the first true value of a (perhaps async) function."""
     return wait_until
 
 
-async def wait_until(condition: Callable[[], Any], seconds: float = 15.0, pause: float = 0.03) -> Any:
+async def wait_until(condition: Callable[[], Any], seconds: float = 60.0, pause: float = 0.03) -> Any:
     """Poll until the condition holds; a test waits for states, never for times.
 
     :raises AssertionError: it did not hold in time; says what it gave last

@@ -131,7 +131,7 @@ OPERATOR = f"system:serviceaccount:{SYSTEM}:slipway-operator"
 def installed() -> list[dict[str, Any]]:
     """What `manifests/install/operator.yaml` has: the chart's objects without the CRDs."""
     text = (Path(__file__).parents[4] / "manifests" / "install" / "operator.yaml").read_text()
-    return [obj for obj in yaml.safe_load_all(text) if obj]
+    return [obj for obj in yaml.load_all(text, yaml.CSafeLoader) if obj]
 
 
 def install_objects(api: Api, kinds: Iterable[str]) -> None:

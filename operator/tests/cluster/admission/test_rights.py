@@ -153,7 +153,7 @@ async def others(install_crds: Any, api: Api, eventually: Any) -> None:
         gateway / "gateway.networking.k8s.io_httproutes.yaml",
         gateway / "gateway.networking.k8s.io_gateways.yaml",
     )
-    manifests = [yaml.safe_load(file.read_text()) for file in files]
+    manifests = [yaml.load(file.read_text(), yaml.CSafeLoader) for file in files]
     await install_crds(*manifests)
     for manifest in manifests:
         await eventually(partial(is_discoverable, api, manifest["spec"]), seconds=60)
