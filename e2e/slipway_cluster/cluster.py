@@ -207,8 +207,8 @@ class Cluster:
         return self.kubectl("logs", f"deployment/{name}", "-n", namespace, "--all-containers", f"--tail={lines}")
 
     def _create(self) -> None:
-        nodes = self._nodes()
         if self.kubeconfig.exists() and set(self._engine.containers(self.name)) == set(self._plan().nodes):
+            nodes = self._nodes()
             with self._steps.step("start nodes"):
                 nodes.start()
                 alive = nodes.alive()
