@@ -15,6 +15,7 @@ from slipway.api.computepool import ComputePool
 from slipway.api.meta import parse_time
 from slipway.api.modelrollout import ModelRollout
 from slipway.api.platform import GatewayParentRef
+from slipway.api.rollout_steps import Step
 from slipway.runtime.resources import Object, is_deleting, uid_of
 
 
@@ -123,6 +124,11 @@ class Snapshot:
     @property
     def namespace(self) -> str:
         return str(self.rollout.metadata.namespace)
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps that a candidate takes: readers use this and never the spec, which may name a strategy instead."""
+        return self.rollout.spec.steps
 
     def server_of(self, version: str | None) -> Server | None:
         """The InferenceService of a version."""

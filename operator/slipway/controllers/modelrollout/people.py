@@ -9,8 +9,8 @@ promote another. To say the same again, change what stands after the colon, or r
 
 from __future__ import annotations
 
-from slipway.api.modelrollout import Step
 from slipway.api.reasons import Reason
+from slipway.api.rollout_steps import Step
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.state import PROMOTE, RETRY, State
 from slipway.runtime.conditions import Note
@@ -20,7 +20,7 @@ def hear(snapshot: Snapshot, state: State) -> bool:
     """Take in what the annotations say; whether the present pause is over."""
     annotations = snapshot.rollout.metadata.annotations
     _retry(annotations.get(RETRY), state)
-    return _promote(annotations.get(PROMOTE), snapshot.rollout.spec.steps, state)
+    return _promote(annotations.get(PROMOTE), snapshot.steps, state)
 
 
 def _retry(value: str | None, state: State) -> None:

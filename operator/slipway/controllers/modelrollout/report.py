@@ -78,7 +78,7 @@ def _numbers_are_due(before: ModelRolloutStatus, progress: Progress, now: dateti
 
 
 def _phase(snapshot: Snapshot, state: State, progress: Progress) -> Any:
-    steps = snapshot.rollout.spec.steps
+    steps = snapshot.steps
     if state.candidate is None:
         if state.stable is None:
             return "Waiting"

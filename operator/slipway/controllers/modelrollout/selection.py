@@ -120,6 +120,6 @@ def _begin(snapshot: Snapshot, state: State, version: Version, now: datetime) ->
     state.position = None
     if pinned and was == "Previous" and state.stable is not None:
         # A person goes back to a version that was stable a while ago and is still warm: no steps.
-        state.position = Position(len(snapshot.rollout.spec.steps), PROMOTION, now)
+        state.position = Position(len(snapshot.steps), PROMOTION, now)
     message = f"Version {version.name} is rolled out{f' over {state.stable}' if state.stable else ''}."
     state.notes.append(Note("Normal", Reason.Started, message))

@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Literal
 
 from slipway.api.meta import parse_time
-from slipway.api.modelrollout import HistoryEntry, ModelRolloutStatus, Rejection, Step
+from slipway.api.modelrollout import HistoryEntry, ModelRolloutStatus, Rejection
+from slipway.api.rollout_steps import Step
 from slipway.contracts.digests import short
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.runtime.conditions import Note, timestamp
@@ -106,7 +107,7 @@ def recall(snapshot: Snapshot, now: datetime) -> State:
     _adopt_strays(snapshot, state)
     _forget_gone(snapshot, state)
     if state.position is not None:
-        _reposition(snapshot.rollout.spec.steps, state, now)
+        _reposition(snapshot.steps, state, now)
     return state
 
 

@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 from slipway.adapters.envoy_stats import cluster_name
 from slipway.adapters.kserve import PORT, predictor_of
 from slipway.api.meta import parse_duration
-from slipway.api.modelrollout import CheckStatus, Rejection, Step
+from slipway.api.modelrollout import CheckStatus, Rejection
 from slipway.api.reasons import Reason
+from slipway.api.rollout_steps import Step
 from slipway.controllers.modelrollout import checks
 from slipway.controllers.modelrollout.facts import Server, Snapshot
 from slipway.controllers.modelrollout.state import PROMOTION, Position, State
@@ -72,7 +73,7 @@ def _start(snapshot: Snapshot, state: State, server: Server | None, progress: Pr
     elif not _is_attached(snapshot, server.name):
         progress.waiting_for = "the gateway to accept its reference"
     else:
-        _enter(snapshot.rollout.spec.steps, state, 0, now)
+        _enter(snapshot.steps, state, 0, now)
         _walk(snapshot, state, server, progress, False, now)
 
 
@@ -182,7 +183,7 @@ def _cluster(snapshot: Snapshot, state: State, name: str | None) -> str:
 
 # ---- steps -----------------------------------------------------------------------------------------------------------
 def _walk(snapshot: Snapshot, state: State, server: Server, progress: Progress, promoted: bool, now: datetime) -> None:
-    steps = snapshot.rollout.spec.steps
+    steps = snapshot.steps
     while state.position is not None:
         position = state.position
         if position.index >= len(steps):
