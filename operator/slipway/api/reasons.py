@@ -34,6 +34,11 @@ class Reason(StrEnum):
         "An object that the spec names does not exist.",
         "Create the object that the message names, or correct the reference.",
     )
+    PutBack = (
+        "PutBack",
+        "An object that Slipway makes was changed by someone else, and is as declared again.",
+        "Change the object that it is made from; fields that Slipway does not set may be changed freely.",
+    )
     DependencyNotReady = (
         "DependencyNotReady",
         "An object that the spec names exists and is not ready.",

@@ -69,6 +69,23 @@ def is_applied(live: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
     return covers(live, desired)  # the annotation is one of the fields, so an equal digest is included
 
 
+def is_edited(live: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
+    """Whether exactly `desired` (from `with_hash`) was applied before, and somebody has changed a field of it since."""
+    applied = (live["metadata"].get("annotations") or {}).get(APPLIED_HASH)
+    return bool(applied == desired["metadata"]["annotations"][APPLIED_HASH]) and not is_applied(live, desired)
+
+
+def first_difference(live: Any, desired: Any, path: tuple[str, ...] = ()) -> str:
+    """Path of the first field that `live` does not hold as desired; a list is named as a whole. Empty without one."""
+    if covers(live, desired, path):
+        return ""
+    if isinstance(desired, Mapping) and isinstance(live, Mapping):
+        for name, value in desired.items():
+            if found := first_difference(live.get(name), value, (*path, name)):
+                return found
+    return ".".join(path)
+
+
 def fingerprint(live: Mapping[str, Any]) -> str:
     """Digest of what people and controllers set on an object: no status, no server-side bookkeeping."""
     meta = {name: live["metadata"].get(name) for name in ("labels", "annotations", "ownerReferences", "finalizers")}

@@ -156,6 +156,7 @@ class Executor:
                 _refuse_foreign(key, live, type_.key_of(owner), uid_of(owner), action.owned)
             if compare.is_applied(live, desired) or self._futile(key, desired, live):
                 return False, None
+        edited = live is not None and compare.is_edited(live, desired)
         try:
             result = await self._client.apply(child, desired)
         except NotFound as error:
@@ -164,6 +165,8 @@ class Executor:
             logger.debug("%s does not compare equal after the apply; it is left until it changes.", key)
         self._take(child, result)
         logger.info("applied %s", key)
+        if live is not None and edited and compare.is_applied(result, desired):
+            await self.send(type_, owner, (_put_back(key, compare.first_difference(live, desired)),))
         return True, None
 
     async def _create(self, type_: ResourceType, owner: Object, action: Create) -> bool:
@@ -306,6 +309,14 @@ def owner_reference(type_: ResourceType, owner: Mapping[str, Any]) -> Object:
         "controller": True,
         "blockOwnerDeletion": False,
     }
+
+
+def _put_back(key: Key, field: str) -> Note:
+    return Note(
+        "Warning",
+        "PutBack",
+        f"{key} was changed by someone else ({field}) and is put back: change what it is made from.",
+    )
 
 
 def _refuse_foreign(key: Key, live: Mapping[str, Any], owner: Key, owner_uid: str, owned: bool) -> None:

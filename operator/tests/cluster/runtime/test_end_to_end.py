@@ -120,6 +120,14 @@ async def test_edits_by_hand_are_put_back_and_foreign_fields_stay(
         return found if found["data"]["text"] == "right" else None
 
     child = await eventually(repaired)
+    widget = await client.get(toy.type.key("edited", namespace))
+
+    async def told() -> list[str]:
+        events = await client.list(EVENT, namespace)
+        return [e["note"] for e in events if e["reason"] == "PutBack" and e["regarding"]["uid"] == uid_of(widget)]
+
+    (note,) = await eventually(told)
+    assert note == (f"{key} was changed by someone else (data.text) and is put back: change what it is made from.")
     assert child["data"]["note"] == "by hand"
     assert child["metadata"]["labels"]["theirs"] == "yes"
 

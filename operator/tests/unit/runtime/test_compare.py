@@ -140,3 +140,26 @@ def test_only_so_many_are_remembered() -> None:
     for key in keys:
         futile.remember(key, desired, result)
     assert [futile(key, desired, result) for key in keys] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"data": {"text": "other"}}, "data.text"),
+        ({"data": None}, "data"),
+        ({"data": {"text": "right", "list": [1]}}, "data.list"),
+        ({"data": {"text": "right", "list": [1, 2], "more": "theirs"}}, ""),
+    ],
+)
+def test_an_edit_of_what_was_applied_is_told_by_its_field(change: dict[str, Any], field: str) -> None:
+    desired = compare.with_hash({"metadata": {"name": "a"}, "data": {"text": "right", "list": [1, 2]}})
+    live = copy.deepcopy(desired) | change
+    assert compare.first_difference(live, desired) == field
+    assert compare.is_edited(live, desired) == bool(field)
+
+
+def test_what_was_never_applied_like_this_is_no_edit() -> None:
+    desired = compare.with_hash({"metadata": {"name": "a"}, "data": {"text": "new"}})
+    before = compare.with_hash({"metadata": {"name": "a"}, "data": {"text": "old"}})
+    assert not compare.is_edited(before, desired)
+    assert not compare.is_edited({"metadata": {"name": "a"}, "data": {"text": "old"}}, desired)
