@@ -8,7 +8,6 @@ from slipway_cluster import paths
 from slipway_cluster.cluster import Cluster
 from slipway_cluster.engine import Engine
 from slipway_cluster.errors import ClusterError
-from slipway_cluster.images.node import NAME as NODE_IMAGE
 from slipway_cluster.images.recipes import reference
 
 
@@ -19,7 +18,7 @@ def clean(caches: bool = False) -> None:
     if caches:
         for engine in (Engine("podman"), Engine("docker")):
             if engine.works():
-                engine.remove_images(reference(NODE_IMAGE, "*"))
+                engine.remove_images(reference("slipway-*", "*"))
         shutil.rmtree(paths.cache())
 
 

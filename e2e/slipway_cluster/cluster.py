@@ -9,18 +9,22 @@ import urllib.request
 from functools import cached_property
 from pathlib import Path
 
-from slipway_cluster import doctor, engine, gobuild, keys, kind, paths
+from slipway_cluster import doctor, engine, gobuild, keys, kind, origin, paths, programs
 from slipway_cluster.engine import Engine
 from slipway_cluster.errors import ClusterError
-from slipway_cluster.images import derived, layers, recipes, transfer
+from slipway_cluster.images import layers, recipes
 from slipway_cluster.images import node as node_images
 from slipway_cluster.images.archive import Image
+from slipway_cluster.images.delivery import Delivery
+from slipway_cluster.origin import Origin, Wish
 from slipway_cluster.process import run
 from slipway_cluster.stack import credentials as stack_credentials
 from slipway_cluster.stack import gateway, storage
 from slipway_cluster.stack.credentials import Credentials, S3Credentials
 from slipway_cluster.stack.install import Installer
+from slipway_cluster.stack.names import names
 from slipway_cluster.steps import Reporter, SilentReporter, Steps, Work
+from slipway_cluster.versions import versions
 
 NAME = "slipway"
 GATEWAY_PORT = 28080
@@ -51,6 +55,11 @@ class Cluster:
         return self.folder / "kubeconfig"
 
     @property
+    def origin(self) -> Origin:
+        """Where its images come from."""
+        return origin.remembered(self.folder) or Origin.LOCAL
+
+    @property
     def gateway_url(self) -> str:
         """Where this machine reaches the gateway."""
         return f"http://127.0.0.1:{self._ports()['gateway']}"
@@ -69,14 +78,13 @@ class Cluster:
 
     def kubectl(self, *arguments: str, input: str | None = None, timeout: float = 120) -> str:
         """Run kubectl as the administrator and return what it printed."""
-        kubectl = gobuild.binary("kubectl")
-        return run(kubectl, "--kubeconfig", self.kubeconfig, *arguments, input=input, timeout=timeout)
+        return run(self._kubectl(), "--kubeconfig", self.kubeconfig, *arguments, input=input, timeout=timeout)
 
     def helm(self, *arguments: str, timeout: float = 300) -> str:
         """Run helm as the administrator, apart from the user's own helm settings."""
         home = paths.cache_folder("helm")
         return run(
-            gobuild.binary("helm"),
+            programs.helm(self.origin),
             "--kubeconfig",
             self.kubeconfig,
             *arguments,
@@ -88,20 +96,24 @@ class Cluster:
         """Whether its API server answers."""
         return self.kubeconfig.exists() and self._nodes().answers()
 
-    def up(self) -> None:
+    def up(self, images: Wish = Wish.AUTO) -> None:
         """Make everything as wanted; what already is takes no time.
+
+        Args:
+            images: where a new cluster's images come from; one that exists keeps to what it was made with.
 
         Raises:
             ClusterError: something is missing or failed; the message says what to do.
         """
         with keys.lock(f"cluster-{self.name}"):
+            chosen = self._choose(images)
             with self._steps.step("check this machine"):
-                doctor.prepare()
+                doctor.prepare(chosen)
             if not self.is_up():
-                self._create()
+                self._create(chosen)
             with self._steps.step("connect nodes"):
                 self._connect()
-            installer = Installer(self, self.folder)
+            installer = self._installer()
             installer.prepare()
             self._steps.together(
                 lambda: self._step("storage", lambda: installer.storage(self._credentials(), self._plan().nodes[1])),
@@ -128,8 +140,8 @@ class Cluster:
 
         with keys.lock(f"cluster-{self.name}"), self._steps.step("reset"):
             reset.reset(self, self._engine, self._plan().nodes[1])
-            Installer(self, self.folder).forget("storage")
-            Installer(self, self.folder).storage(self._credentials(), self._plan().nodes[1])
+            self._installer().forget("storage")
+            self._installer().storage(self._credentials(), self._plan().nodes[1])
 
     def build_images(self) -> list[Image]:
         """Make every image that nodes have from the start."""
@@ -163,13 +175,7 @@ class Cluster:
 
         A reference's tag changes with the content, so that a deployment of it rolls.
         """
-        made: dict[str, Image] = {}
-        for name, make in recipes.project().items():
-            with self._steps.step(f"image {name}"):
-                made[name] = make()
-        with self._steps.step("load images"):
-            transfer.load(self._engine, self._plan().nodes[1:], list(made.values()))
-        return {name: image.names[0] for name, image in made.items()}
+        return self._delivery().project()
 
     def build_team_image(self, name: str, package: Path) -> str:
         """Make a team's training image, the runner with a Python package on top; put it on the workers.
@@ -177,10 +183,7 @@ class Cluster:
         Returns:
             Its reference, with a tag that changes with the content.
         """
-        with self._steps.step(f"image {name}"):
-            image = derived.on_runner(name, package)
-            transfer.load(self._engine, self._plan().nodes[1:], [image])
-        return image.names[0]
+        return self._delivery().team(name, package)
 
     def load_image(self, name: str) -> list[str]:
         """Put an image on the nodes that lack it, and return their names.
@@ -188,9 +191,7 @@ class Cluster:
         Args:
             name: one of the images this package makes, or a reference that the container engine knows.
         """
-        if make := (recipes.project() | recipes.third_party()).get(name):
-            return transfer.load(self._engine, self._plan().nodes[1:], [make()])
-        return transfer.load_from_engine(self._engine, self._plan().nodes[1:], name)
+        return self._delivery().one(name)
 
     def logs(self, what: str = "", lines: int = 100) -> str:
         """The last log lines of a node or of a deployment (``NAMESPACE/NAME``); without a name, what there is."""
@@ -206,7 +207,18 @@ class Cluster:
         namespace, name = what.split("/")
         return self.kubectl("logs", f"deployment/{name}", "-n", namespace, "--all-containers", f"--tail={lines}")
 
-    def _create(self) -> None:
+    def _choose(self, images: Wish) -> Origin:
+        """The origin of the cluster that exists, else of the one to make."""
+        if found := origin.remembered(self.folder):
+            origin.insist(images, found, self.name)
+            return found
+        with self._steps.step("choose images"):
+            doctor.prepare_engine()
+            choice = origin.choose(images, self._engine)
+        self._steps.say(choice.sentence)
+        return choice.origin
+
+    def _create(self, chosen: Origin) -> None:
         if self.kubeconfig.exists() and set(self._engine.containers(self.name)) == set(self._plan().nodes):
             nodes = self._nodes()
             with self._steps.step("start nodes"):
@@ -216,6 +228,9 @@ class Cluster:
                     nodes.wait_until_answering()
             if alive:
                 return
+        if chosen is Origin.UPSTREAM:
+            self._create_nodes(chosen, versions().upstream.node, None)
+            return
         images = self.build_images()
         node_image = node_images.node()
         layers.prune()
@@ -223,11 +238,15 @@ class Cluster:
             self._engine.load(node_image)
         with self._steps.step("images for nodes"):
             seed = node_images.seed(images)
+        self._create_nodes(chosen, node_image.names[0], seed)
+
+    def _create_nodes(self, chosen: Origin, node_image: str, seed: Path | None) -> None:
         with self._steps.step("create nodes"):
             kind.delete(self._engine, self._plan())
             self._choose_ports()
+            origin.remember(self.folder, chosen)
             try:
-                kind.create(self._engine, self._plan(), node_image.names[0], seed)
+                kind.create(self._engine, self._plan(), node_image, seed)
             except BaseException:
                 kind.delete(self._engine, self._plan())
                 raise
@@ -235,7 +254,8 @@ class Cluster:
     def _connect(self) -> None:
         nodes = self._nodes()
         nodes.wait_until_answering()
-        nodes.connect()
+        if self.origin is Origin.LOCAL:
+            nodes.connect()
         nodes.add_gpus()
         nodes.wait_until_ready()
         folders = [f"{storage.VOLUMES}/{name}" for name in ("seaweedfs", "postgresql")]
@@ -246,7 +266,16 @@ class Cluster:
             work()
 
     def _nodes(self) -> kind.Nodes:
-        return kind.Nodes(self._engine, self._plan())
+        return kind.Nodes(self._engine, self._plan(), self._kubectl)
+
+    def _kubectl(self) -> Path:
+        return programs.kubectl(self.origin, self._engine, self._plan().nodes[0], self.folder)
+
+    def _delivery(self) -> Delivery:
+        return Delivery(self.origin, self._engine, self._plan().nodes[1:], self._steps)
+
+    def _installer(self) -> Installer:
+        return Installer(self, self.folder, names(self.origin))
 
     @cached_property
     def _engine(self) -> Engine:

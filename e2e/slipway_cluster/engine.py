@@ -1,8 +1,11 @@
 """The container engine that nodes run in: podman or Docker."""
 
+import json
 import os
 import resource
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +21,25 @@ PACKAGES = ("podman", "netavark", "aardvark-dns", "runc", "iptables", "nftables"
 """Debian's packages of podman; the network ones give nodes each other's names, without which workers never join."""
 
 NETWORK = "slipway"
+
+SYSTEMD = Path("/run/systemd/system")
+"""There if the machine runs systemd, which then manages the control groups."""
+
+HUB = "docker.io"
+"""Whose images have names without a registry. Docker knows; podman asks a person, so kind and we tell it."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """How an engine runs containers.
+
+    Attributes:
+        rootless: with an ordinary user's rights only.
+        cgroup: version of control groups: 1 or 2.
+    """
+
+    rootless: bool
+    cgroup: int
 
 
 class Engine:
@@ -48,12 +70,36 @@ class Engine:
         return self.run("exec", *interactive, node, *command, input=input, timeout=timeout)
 
     def works(self) -> bool:
-        """Whether it is installed and answers."""
-        return shutil.which(self.name) is not None and succeeds(self.name, "info", timeout=20)
+        """Whether it is installed and answers, and is no other under its name."""
+        if shutil.which(self.name) is None or not succeeds(self.name, "info", timeout=20):
+            return False
+        return self.name != "docker" or "podman" not in run(self.name, "--version", timeout=20).lower()
+
+    def facts(self) -> Facts:
+        """How it runs containers."""
+        return facts(self.name, self.run("info", "--format", "{{json .}}", timeout=20))
 
     def has_image(self, name: str) -> bool:
         """Whether it can start containers of an image without fetching it."""
         return succeeds(self.name, "image", "inspect", name)
+
+    def refusal(self, image: str, seconds: float) -> str:
+        """Why no registry gives it an image, in a few words; empty if one does.
+
+        Args:
+            seconds: how long the registry may take to answer.
+        """
+        try:
+            self.run("manifest", "inspect", self._completed(image), timeout=seconds)
+        except ClusterError as error:
+            return str(error).strip().splitlines()[-1].strip().removeprefix("Error: ").rstrip(".")
+        return ""
+
+    def save(self, images: Sequence[str], file: Path) -> None:
+        """Write images to one file."""
+        # Docker takes several as they are.
+        several = ["--multi-image-archive"] if self.name == "podman" else []
+        self.run("save", *several, "--output", file, *images, timeout=600)
 
     def load(self, image: Image) -> None:
         """Give it an image."""
@@ -61,7 +107,7 @@ class Engine:
             return
         with archive.layout([image]) as layout:
             file = layout / "image.tar"
-            run("tar", "-C", layout, "-cf", file, "oci-layout", "index.json", "blobs")
+            run("tar", "-C", layout, "-cf", file, "oci-layout", "index.json", "manifest.json", "blobs")
             self.run("load", "--quiet", "--input", file, timeout=600)
 
     def remove_images(self, pattern: str) -> None:
@@ -82,17 +128,37 @@ class Engine:
         )
         return dict(line.split(maxsplit=1) for line in listed.splitlines() if line.strip())
 
+    def _completed(self, image: str) -> str:
+        """An image's name with its registry, where the engine needs it."""
+        registry = image.partition("/")[0]
+        named = registry == "localhost" or "." in registry or ":" in registry
+        return image if self.name == "docker" or named else f"{HUB}/{image}"
+
     @staticmethod
     def _podman_configuration() -> Path:
         """Settings under which a node's systemd, containerd and kubelet start on any host, also one with cgroup v1."""
-        lines = ["[engine]", 'runtime = "runc"', 'cgroup_manager = "cgroupfs"', 'events_logger = "file"', "[network]"]
-        lines += ['network_backend = "netavark"']
+        lines = ["[engine]", 'events_logger = "file"']
+        if shutil.which("runc"):
+            lines += ['runtime = "runc"']
+        if not SYSTEMD.is_dir():
+            lines += ['cgroup_manager = "cgroupfs"']
+        lines += ["[network]", 'network_backend = "netavark"']
         if not _may_raise_limits():
             limits = _open_files_limit()
             lines += ["[containers]", f'default_ulimits = ["nofile={limits}:{limits}","nproc={limits}:{limits}"]']
         file = paths.cache_folder("engine") / "containers.conf"
         file.write_text("\n".join(lines) + "\n")
         return file
+
+
+def facts(name: str, said: str) -> Facts:
+    """What an engine says about itself in JSON."""
+    found = json.loads(said)
+    if name == "podman":
+        host = found["host"]
+        return Facts(bool(host["security"]["rootless"]), int(str(host["cgroupVersion"]).removeprefix("v")))
+    rootless = any(option.startswith("name=rootless") for option in found.get("SecurityOptions") or [])
+    return Facts(rootless, int(found.get("CgroupVersion") or 1))
 
 
 def find() -> Engine:

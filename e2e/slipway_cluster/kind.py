@@ -1,21 +1,26 @@
-"""Three real nodes: kind, without anything that a registry would have to give.
+"""Three real nodes by kind, from upstream's node image or from one that was made here.
 
 One control plane, one worker for ordinary work (label ``slipway.dev/pool=cpu``), and one that stands for machines with
 GPUs: label ``slipway.dev/pool=gpu``, taint ``nvidia.com/gpu:NoSchedule`` and two ``nvidia.com/gpu`` in its capacity.
+
+Upstream's node image brings its own images and its own pod network (kindnet). One that was made here gets both from us:
+containerd's data as a seed, and a bridge in each node with routes to the others.
 """
 
 import json
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway_cluster import gobuild, paths
+from slipway_cluster import paths, programs
 from slipway_cluster.engine import Engine
 from slipway_cluster.errors import ClusterError
 from slipway_cluster.images.node import plant
+from slipway_cluster.origin import Origin
 from slipway_cluster.process import run, succeeds
 from slipway_cluster.versions import versions
 
@@ -69,22 +74,26 @@ class Plan:
         return (f"{self.name}-control-plane", f"{self.name}-worker", f"{self.name}-worker2")
 
 
-def create(engine: Engine, plan: Plan, node_image: str, seed: Path) -> None:
+def create(engine: Engine, plan: Plan, node_image: str, seed: Path | None = None) -> None:
     """Make nodes and join them to a cluster.
 
     Args:
-        seed: containerd data every node starts with.
+        seed: containerd data every node starts with; without it, what the node image brings.
     """
-    for node in plan.nodes:
-        plant(seed, plan.folder / "nodes" / node)
+    origin = Origin.LOCAL if seed else Origin.UPSTREAM
+    if seed:
+        for node in plan.nodes:
+            plant(seed, plan.folder / "nodes" / node)
     # kind mounts it, and not every kernel has modules.
-    Path("/lib/modules").mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        Path("/lib/modules").mkdir(parents=True, exist_ok=True)
     run(
-        *(gobuild.binary("kind"), "create", "cluster", "--name", plan.name, "--image", node_image),
+        *(programs.kind(origin), "create", "cluster", "--name", plan.name, "--image", node_image),
         *("--kubeconfig", plan.kubeconfig, "--config", "-", "--retain"),
-        input=json.dumps(configuration(plan)),
+        input=json.dumps(configuration(plan, origin)),
         env=engine.environment,
-        timeout=600,
+        # Upstream's node image may have to be fetched first.
+        timeout=600 if seed else 1800,
     )
 
 
@@ -103,38 +112,34 @@ def delete(engine: Engine, plan: Plan) -> None:
     plan.kubeconfig.unlink(missing_ok=True)
 
 
-def configuration(plan: Plan) -> dict[str, Any]:
+def configuration(plan: Plan, origin: Origin) -> dict[str, Any]:
     """kind's configuration, as JSON, which is YAML."""
+    nodes = [
+        _node("control-plane", ports=plan.ports),
+        _node("worker", pool="cpu"),
+        _node("worker", pool="gpu", taints=[{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]),
+    ]
+    if origin is Origin.LOCAL:
+        for node, name in zip(nodes, plan.nodes, strict=True):
+            seeded = {"hostPath": str(plan.folder / "nodes" / name), "containerPath": CONTAINERD}
+            node["extraMounts"].append(seeded)
     return {
         "kind": "Cluster",
         "apiVersion": "kind.x-k8s.io/v1alpha4",
         "networking": {
-            "disableDefaultCNI": True,
+            "disableDefaultCNI": origin is Origin.LOCAL,
             "kubeProxyMode": "nftables",
             "apiServerAddress": "127.0.0.1",
             "podSubnet": POD_SUBNET,
         },
-        "kubeadmConfigPatches": [json.dumps(patch) for patch in _kubeadm_patches()],
-        "nodes": [
-            _node(plan, plan.nodes[0], "control-plane", ports=plan.ports),
-            _node(plan, plan.nodes[1], "worker", pool="cpu"),
-            _node(
-                plan, plan.nodes[2], "worker", pool="gpu", taints=[{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]
-            ),
-        ],
+        "kubeadmConfigPatches": [json.dumps(patch) for patch in _kubeadm_patches(origin)],
+        "nodes": nodes,
     }
 
 
-def _node(
-    plan: Plan, name: str, role: str, *, pool: str = "", taints: Sequence[Any] = (), ports: Sequence[Port] = ()
-) -> dict[str, Any]:
-    node: dict[str, Any] = {
-        "role": role,
-        "extraMounts": [
-            {"hostPath": str(plan.folder / "nodes" / name), "containerPath": CONTAINERD},
-            {"hostPath": str(paths.cache_folder("outbox")), "containerPath": OUTBOX, "readOnly": True},
-        ],
-    }
+def _node(role: str, *, pool: str = "", taints: Sequence[Any] = (), ports: Sequence[Port] = ()) -> dict[str, Any]:
+    outbox = {"hostPath": str(paths.cache_folder("outbox")), "containerPath": OUTBOX, "readOnly": True}
+    node: dict[str, Any] = {"role": role, "extraMounts": [outbox]}
     if pool:
         node["labels"] = {"slipway.dev/pool": pool}
     if taints:
@@ -147,19 +152,23 @@ def _node(
     return node
 
 
-def _kubeadm_patches() -> list[dict[str, Any]]:
+def _kubeadm_patches(origin: Origin) -> list[dict[str, Any]]:
+    etcd: dict[str, Any] = {"extraArgs": {"unsafe-no-fsync": "true"}}
+    control_plane: dict[str, Any] = {"kind": "ClusterConfiguration", "etcd": {"local": etcd}}
+    driver = {}
+    if origin is Origin.LOCAL:
+        # Upstream's node image has the images that its kubeadm asks for, and its containerd the driver that kind sets.
+        etcd["imageTag"] = versions().etcd
+        control_plane["dns"] = {"imageTag": f"v{versions().coredns}"}
+        driver = {"cgroupDriver": "cgroupfs"}
     return [
-        {
-            "kind": "ClusterConfiguration",
-            "etcd": {"local": {"imageTag": versions().etcd, "extraArgs": {"unsafe-no-fsync": "true"}}},
-            "dns": {"imageTag": f"v{versions().coredns}"},
-        },
+        control_plane,
         {
             "kind": "KubeletConfiguration",
-            "cgroupDriver": "cgroupfs",
+            **driver,
             # A host may not let a container be favoured when memory runs out.
             "oomScoreAdj": 0,
-            # Images come from this machine and could not be fetched again.
+            # Slipway's images come from this machine and could not be fetched again.
             "imageGCHighThresholdPercent": 100,
             "imageGCLowThresholdPercent": 99,
             "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1Gi"},
@@ -172,20 +181,25 @@ def _kubeadm_patches() -> list[dict[str, Any]]:
 class Nodes:
     """A running cluster's nodes."""
 
-    def __init__(self, engine: Engine, plan: Plan) -> None:
+    def __init__(self, engine: Engine, plan: Plan, kubectl: Callable[[], Path]) -> None:
         self._engine = engine
         self._plan = plan
-        self._kubectl = gobuild.binary("kubectl")
+        self._kubectl = kubectl
 
     def kubectl(self, *arguments: str, input: str | None = None, timeout: float = 120) -> str:
         """Run kubectl as the cluster's administrator."""
-        return run(self._kubectl, "--kubeconfig", self._plan.kubeconfig, *arguments, input=input, timeout=timeout)
+        return run(self._kubectl(), "--kubeconfig", self._plan.kubeconfig, *arguments, input=input, timeout=timeout)
 
     def answers(self) -> bool:
         """Whether the cluster's API server is ready."""
         if not self._plan.kubeconfig.exists():
             return False
-        command = (self._kubectl, "--kubeconfig", self._plan.kubeconfig, "--request-timeout=5s", "get", "--raw=/readyz")
+        try:
+            kubectl = self._kubectl()
+        except ClusterError:
+            # It would come from a node, which does not run.
+            return False
+        command = (kubectl, "--kubeconfig", self._plan.kubeconfig, "--request-timeout=5s", "get", "--raw=/readyz")
         return succeeds(*command, timeout=10)
 
     def start(self) -> None:
@@ -214,7 +228,7 @@ class Nodes:
             time.sleep(0.3)
 
     def connect(self) -> None:
-        """Give pods networks, also between nodes: a bridge in each, and routes to the others."""
+        """Give pods of a node image made here networks, also between nodes: bridges, and routes to the others."""
         nodes = self._addressed()
         routes = {name: (node["spec"]["podCIDR"], _address(node)) for name, node in nodes.items()}
 

@@ -9,7 +9,8 @@ from slipway_cluster.errors import ClusterError
 from slipway_cluster.stack import gateway, kserve, storage
 
 KEPT_NAMESPACES = {
-    *("default", "kube-node-lease", "kube-public", "kube-system"),
+    # The last one is of upstream's node image.
+    *("default", "kube-node-lease", "kube-public", "kube-system", "local-path-storage"),
     *(storage.SYSTEM, storage.NAMESPACE, gateway.NAMESPACE, kserve.NAMESPACE),
 }
 TIMEOUT = 180

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from slipway_cluster import gobuild
+from slipway_cluster import gobuild, programs
 from slipway_cluster.cluster import Cluster
 from slipway_cluster.errors import ClusterError
 from slipway_cluster.process import run
@@ -48,8 +48,10 @@ def existing(context: str) -> list[Line]:
         context: a context of the user's kubeconfig: there is no default, so that no cluster is met by accident.
     """
 
+    program = programs.on_path("kubectl") or gobuild.binary("kubectl")
+
     def kubectl(*arguments: str) -> str:
-        return run(gobuild.binary("kubectl"), "--context", context, "--request-timeout=20s", *arguments, timeout=40)
+        return run(program, "--context", context, "--request-timeout=20s", *arguments, timeout=40)
 
     return [*_nodes(kubectl), *_kinds(kubectl), *_gateways(kubectl)]
 

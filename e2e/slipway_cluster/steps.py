@@ -26,6 +26,9 @@ class Reporter(Protocol):
     def failed(self, name: str, seconds: float) -> None:
         """A step raised; the error follows by itself."""
 
+    def said(self, sentence: str) -> None:
+        """Something to know between steps."""
+
 
 class PlainReporter:
     """One line for each step that takes noticeable time: for logs and CI."""
@@ -45,6 +48,10 @@ class PlainReporter:
         """Print that it did not work."""
         self._print(f"✗ {name} {seconds:.1f} s")
 
+    def said(self, sentence: str) -> None:
+        """Print it."""
+        self._print(f"  {sentence}")
+
     def _print(self, line: str) -> None:
         with self._lock:
             print(line, file=sys.stderr, flush=True)
@@ -60,6 +67,9 @@ class SilentReporter:
         """Show nothing."""
 
     def failed(self, name: str, seconds: float) -> None:
+        """Show nothing."""
+
+    def said(self, sentence: str) -> None:
         """Show nothing."""
 
 
@@ -84,6 +94,10 @@ class Steps:
         seconds = time.monotonic() - started
         self._reporter.finished(name, seconds)
         self._remember(name, seconds)
+
+    def say(self, sentence: str) -> None:
+        """Show a sentence."""
+        self._reporter.said(sentence)
 
     def together(self, *work: Work) -> None:
         """Run several pieces of work side by side; the first error is raised when all have ended."""

@@ -9,6 +9,18 @@ from pydantic.alias_generators import to_camel
 from slipway_cluster import paths
 
 
+class Upstream(BaseModel):
+    """Full names of upstream's images, without a registry."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
+
+    node: str
+    envoy_gateway: str
+    envoy: str
+    postgresql: str
+    seaweedfs: str
+
+
 class Versions(BaseModel):
     """Versions without a leading ``v``; ``debian`` is a release's code name."""
 
@@ -24,6 +36,7 @@ class Versions(BaseModel):
     pause: str
     debian: str
     wheels: dict[str, str]
+    upstream: Upstream
 
 
 @cache

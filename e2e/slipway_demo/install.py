@@ -39,6 +39,10 @@ class NodeReporter:
         del seconds
         self._lines[name].set("", "failed")
 
+    def said(self, sentence: str) -> None:
+        """A line that is done at once."""
+        self._node.add(sentence).set("", "done")
+
 
 @dataclass(frozen=True)
 class Installed:

@@ -140,6 +140,10 @@ def test_an_archive_holds_everything_its_manifest_names(program: Path) -> None:
             assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
             assert blob.stat().st_size == described["size"]
         config = json.loads((folder / "blobs/sha256" / manifest["config"]["digest"].split(":")[1]).read_text())
+        # Docker's older format says the same.
+        (entry,) = json.loads((folder / "manifest.json").read_text())
+        assert entry["RepoTags"] == list(image.names)
+        assert all((folder / blob).exists() for blob in [entry["Config"], *entry["Layers"]])
         assert config["config"]["User"] == "65532:65532"
         assert config["rootfs"]["diff_ids"] == [f"sha256:{layer.digest}"]
     assert not folder.exists()

@@ -12,8 +12,10 @@ import yaml
 
 from slipway_cluster import ClusterError, cluster, gobuild, kind, paths
 from slipway_cluster.certificates import Authority
+from slipway_cluster.origin import Origin
 from slipway_cluster.process import run
 from slipway_cluster.stack import credentials, gateway, kserve, storage
+from slipway_cluster.stack.names import names
 from slipway_cluster.steps import Steps
 from slipway_cluster.versions import versions
 
@@ -50,27 +52,32 @@ def test_an_unknown_program_is_named() -> None:
         gobuild.binary("kubelt")
 
 
+BOTH = pytest.mark.parametrize("origin", Origin)
+
+
 def plan(folder: Path) -> kind.Plan:
     return kind.Plan("test", folder, [kind.Port(28080, 30080)])
 
 
-def test_nodes_are_reached_on_loopback_only(tmp_path: Path) -> None:
-    configuration = kind.configuration(plan(tmp_path))
+@BOTH
+def test_nodes_are_reached_on_loopback_only(tmp_path: Path, origin: Origin) -> None:
+    configuration = kind.configuration(plan(tmp_path), origin)
     assert configuration["networking"]["apiServerAddress"] == "127.0.0.1"
     mappings = [mapping for node in configuration["nodes"] for mapping in node.get("extraPortMappings", [])]
     assert {mapping["listenAddress"] for mapping in mappings} == {"127.0.0.1"}
 
 
-def test_the_third_node_stands_for_gpus(tmp_path: Path) -> None:
-    node = kind.configuration(plan(tmp_path))["nodes"][2]
+@BOTH
+def test_the_third_node_stands_for_gpus(tmp_path: Path, origin: Origin) -> None:
+    node = kind.configuration(plan(tmp_path), origin)["nodes"][2]
     assert node["labels"] == {"slipway.dev/pool": "gpu"}
     patch = json.loads(node["kubeadmConfigPatches"][0])
     assert patch["nodeRegistration"]["taints"] == [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]
 
 
-def objects(tmp_path: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    made = credentials.of_cluster(tmp_path)
-    return {(item["kind"], item["metadata"]["name"]): item for item in storage.objects(made, "node")}
+def objects(tmp_path: Path, origin: Origin = Origin.LOCAL) -> dict[tuple[str, str], dict[str, Any]]:
+    made = storage.objects(credentials.of_cluster(tmp_path), "node", names(origin))
+    return {(item["kind"], item["metadata"]["name"]): item for item in made}
 
 
 def test_user_code_writes_below_runs_only(tmp_path: Path) -> None:
@@ -96,8 +103,9 @@ def test_secrets_have_the_keys_the_platform_reads(tmp_path: Path) -> None:
     assert set(found["Secret", "feast"]["stringData"]) == {"host", "port", "database", "username", "password"}
 
 
-def test_containers_are_hardened(tmp_path: Path) -> None:
-    for kind_and_name, item in objects(tmp_path).items():
+@BOTH
+def test_containers_are_hardened(tmp_path: Path, origin: Origin) -> None:
+    for kind_and_name, item in objects(tmp_path, origin).items():
         if kind_and_name[0] != "Deployment":
             continue
         pod = item["spec"]["template"]["spec"]
@@ -109,7 +117,7 @@ def test_containers_are_hardened(tmp_path: Path) -> None:
 
 
 def test_weights_lose_no_request_and_any_node_answers() -> None:
-    proxy = gateway.objects()[0]["spec"]
+    proxy = gateway.objects(names(Origin.LOCAL))[0]["spec"]
     assert proxy["mergeBackends"] == {}
     assert proxy["provider"]["kubernetes"]["envoyService"]["externalTrafficPolicy"] == "Cluster"
 
@@ -118,6 +126,16 @@ def has_module(path: str, version: str) -> bool:
     """Whether Go has a module's sources, which a test alone is no reason to download."""
     folder = os.environ.get("GOMODCACHE") or run("go", "env", "GOMODCACHE").strip()
     return (Path(folder) / f"{path}@v{version}").is_dir()
+
+
+@pytest.mark.skipif(
+    not has_module("github.com/envoyproxy/gateway", versions().envoy_gateway),
+    reason="Envoy Gateway's module is not here",
+)
+def test_the_store_s_proxy_is_the_gateway_s() -> None:
+    module = gobuild.module_folder("envoy-gateway", "github.com/envoyproxy/gateway")
+    text = (module / "api/v1alpha1/shared_types.go").read_text()
+    assert f'DefaultEnvoyProxyImage = "docker.io/{versions().upstream.envoy}@' in text
 
 
 @pytest.mark.skipif(not has_module("github.com/kserve/kserve", versions().kserve), reason="KServe's module is not here")
@@ -158,15 +176,25 @@ class Recorder:
     def failed(self, name: str, _seconds: float) -> None:
         self.seen.append(("failed", name))
 
+    def said(self, sentence: str) -> None:
+        self.seen.append(("said", sentence))
+
 
 def test_a_step_is_shown_and_its_failure_too() -> None:
     recorder = Recorder()
     steps = Steps(recorder)
     with steps.step("good"):
         pass
+    steps.say("On to the next.")
     with pytest.raises(ClusterError), steps.step("bad"):
         raise ClusterError("no")
-    assert recorder.seen == [("started", "good"), ("finished", "good"), ("started", "bad"), ("failed", "bad")]
+    assert recorder.seen == [
+        ("started", "good"),
+        ("finished", "good"),
+        ("said", "On to the next."),
+        ("started", "bad"),
+        ("failed", "bad"),
+    ]
 
 
 def test_the_next_run_knows_what_the_last_took() -> None:

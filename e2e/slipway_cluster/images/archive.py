@@ -78,7 +78,7 @@ class Image:
 
 @contextmanager
 def layout(images: Collection[Image], without: Collection[str] = ()) -> Iterator[Path]:
-    """A folder in OCI's image layout, for as long as it is needed.
+    """A folder in OCI's image layout, for as long as it is needed; it also says what `docker load` asks for.
 
     Args:
         without: digests of blobs the reader has already; content it has need not travel again.
@@ -92,6 +92,7 @@ def layout(images: Collection[Image], without: Collection[str] = ()) -> Iterator
             os.link(blob_path(digest), blobs / digest)
         (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
         (folder / "index.json").write_text(json.dumps(_index(images)))
+        (folder / "manifest.json").write_text(json.dumps([_docker_entry(image) for image in images]))
         yield folder
 
 
@@ -103,6 +104,15 @@ def _index(images: Collection[Image]) -> dict[str, Any]:
         for name in image.names
     ]
     return {"schemaVersion": 2, "manifests": manifests}
+
+
+def _docker_entry(image: Image) -> dict[str, Any]:
+    """An image in the older format, which Docker reads unless it keeps its images in containerd."""
+    return {
+        "Config": f"blobs/sha256/{image.blobs[1]}",
+        "RepoTags": list(image.names),
+        "Layers": [f"blobs/sha256/{layer.digest}" for layer in image.layers],
+    }
 
 
 def _descriptor(media_type: str, digest: str) -> dict[str, Any]:

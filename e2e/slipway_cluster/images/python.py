@@ -73,7 +73,7 @@ def dependencies(name: str, below: FileSystem, wanted: Sequence[str]) -> Layer:
 def own(below: FileSystem) -> Layer:
     """The layer of Slipway's own packages: thin, and the only one a change of its code changes."""
     folder = project()
-    files = [folder / "pyproject.toml", *_sources(folder)]
+    files = own_files()
 
     def make(target: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="slipway-wheel-") as built:
@@ -85,13 +85,16 @@ def own(below: FileSystem) -> Layer:
     return layers.cached("slipway", key, make)
 
 
-def _sources(folder: Path) -> list[Path]:
-    return sorted(
+def own_files() -> list[Path]:
+    """Everything that Slipway's own packages are built from."""
+    folder = project()
+    sources = sorted(
         file
         for name in SOURCES
         for file in (folder / name).rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     )
+    return [folder / "pyproject.toml", *sources]
 
 
 def program_from_wheel(package: str, version: str, member: str, target: str) -> Layer:

@@ -23,9 +23,14 @@ REGISTRY = "registry.k8s.io"
 """Kubernetes' own images keep their upstream names, which kubeadm expects."""
 
 
+def repository(name: str) -> str:
+    """The name, without a tag, of an image that exists only here."""
+    return f"localhost/{name}"
+
+
 def reference(name: str, tag: str) -> str:
     """The full name of an image that exists only here."""
-    return f"localhost/{name}:{tag}"
+    return f"{repository(name)}:{tag}"
 
 
 def third_party() -> dict[str, Callable[[], Image]]:

@@ -46,18 +46,23 @@ def _content(engine: Engine, node: str) -> set[str]:
     return {line.removeprefix("sha256:") for line in engine.exec(node, *CTR, "content", "ls", "--quiet").split()}
 
 
-def load_from_engine(engine: Engine, nodes: Sequence[str], name: str) -> list[str]:
-    """Put an image that the container engine has on the nodes that lack its name."""
-    lacking = [node for node in nodes if name not in engine.exec(node, *CTR, "images", "ls", "--quiet").split()]
+def load_from_engine(engine: Engine, nodes: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Put images that the container engine has on the nodes that lack one of their names."""
+    lacking = [node for node in nodes if not set(names) <= _names(engine, node)]
     if not lacking:
         return []
-    if not engine.has_image(name):
-        raise ClusterError(f"{engine.name} has no image {name!r}: build or pull it first, with its full name.")
+    for name in names:
+        if not engine.has_image(name):
+            raise ClusterError(f"{engine.name} has no image {name!r}: build or pull it first, with its full name.")
     with tempfile.TemporaryDirectory(prefix="outbox-", dir=paths.cache_folder("outbox")) as temporary:
         folder = Path(temporary)
         folder.chmod(0o755)
-        engine.run("save", "--output", folder / "image.tar", name, timeout=600)
+        engine.save(names, folder / "image.tar")
         command = (*CTR, "images", "import", f"{OUTBOX}/{folder.name}/image.tar")
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda node: engine.exec(node, *command, timeout=600), lacking))
     return lacking
+
+
+def _names(engine: Engine, node: str) -> set[str]:
+    return set(engine.exec(node, *CTR, "images", "ls", "--quiet").split())

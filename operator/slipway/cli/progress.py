@@ -48,6 +48,10 @@ class LiveReporter:
         """Keep a line of it."""
         self._end(name, f"[red]✗[/] {name} [dim]{seconds:.1f} s")
 
+    def said(self, sentence: str) -> None:
+        """Keep it as a line."""
+        self._console.print(f"  {sentence}", highlight=False, markup=False)
+
     def _end(self, name: str, line: str) -> None:
         self._progress.remove_task(self._running.pop(name))
         self._console.print(line, highlight=False)
