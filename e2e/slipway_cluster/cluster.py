@@ -22,7 +22,6 @@ from slipway_cluster.stack import credentials as stack_credentials
 from slipway_cluster.stack import gateway, storage
 from slipway_cluster.stack.credentials import Credentials, S3Credentials
 from slipway_cluster.stack.install import Installer
-from slipway_cluster.stack.names import names
 from slipway_cluster.steps import Reporter, SilentReporter, Steps, Work
 from slipway_cluster.versions import versions
 
@@ -275,7 +274,7 @@ class Cluster:
         return Delivery(self.origin, self._engine, self._plan().nodes[1:], self._steps)
 
     def _installer(self) -> Installer:
-        return Installer(self, self.folder, names(self.origin))
+        return Installer(self, self.folder, self.origin)
 
     @cached_property
     def _engine(self) -> Engine:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from slipway.cli.cluster import Images
 from slipway_cluster import ClusterError, doctor, engine, gobuild, kind, origin, programs
 from slipway_cluster.engine import Engine, Facts
 from slipway_cluster.images import built, transfer
@@ -74,6 +75,10 @@ def test_the_choice_says_why(
     (fake / "present").write_text(f"{present}\n")
     (fake / "registry").write_text(registry)
     assert origin.choose(wish, Engine("docker")) == origin.Choice(chosen, sentence)
+
+
+def test_the_command_line_knows_every_wish() -> None:
+    assert {image.value for image in Images} == {wish.value for wish in Wish}
 
 
 def test_a_wish_asks_nobody(fake: Path) -> None:

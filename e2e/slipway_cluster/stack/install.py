@@ -11,12 +11,15 @@ from typing import Any, Protocol
 from slipway_cluster import gobuild, keys
 from slipway_cluster.certificates import Authority
 from slipway_cluster.errors import ClusterError
+from slipway_cluster.origin import Origin
 from slipway_cluster.stack import gateway, kserve, storage
 from slipway_cluster.stack.credentials import Credentials
-from slipway_cluster.stack.names import Names
+from slipway_cluster.stack.names import names
 from slipway_cluster.stack.objects import Object, config_map, namespace
 
-TIMEOUT = 240
+PATIENCE = {Origin.LOCAL: 240, Origin.UPSTREAM: 900}
+"""Seconds a part may take to run; nodes may have to fetch its images first."""
+
 INSTALLED = "slipway-cluster"
 """The config map that remembers what was installed from which inputs."""
 
@@ -34,10 +37,11 @@ class Target(Protocol):
 class Installer:
     """Installs each part of the stack once."""
 
-    def __init__(self, cluster: Target, folder: Path, names: Names) -> None:
+    def __init__(self, cluster: Target, folder: Path, origin: Origin) -> None:
         self._cluster = cluster
         self._folder = folder
-        self._names = names
+        self._names = names(origin)
+        self._patience = PATIENCE[origin]
 
     def storage(self, credentials: Credentials, node: str) -> None:
         """SeaweedFS and PostgreSQL, with their secrets."""
@@ -82,10 +86,11 @@ class Installer:
 
     def wait_until_available(self) -> None:
         """Wait for every deployment, also those that a restart of the machine ended."""
+        bound = f"--timeout={self._patience}s"
         for place in ("kube-system", storage.NAMESPACE, gateway.NAMESPACE, kserve.NAMESPACE):
             self._cluster.kubectl(
-                *("wait", "deployment", "--all", "-n", place, "--for=condition=Available", f"--timeout={TIMEOUT}s"),
-                timeout=TIMEOUT + 10,
+                *("wait", "deployment", "--all", "-n", place, "--for=condition=Available", bound),
+                timeout=self._patience + 10,
             )
 
     def _once(self, name: str, key: str, install: Callable[[], None]) -> None:
@@ -121,23 +126,24 @@ class Installer:
             file.flush()
             self._cluster.helm(
                 *("upgrade", "--install", release, str(chart), "--namespace", namespace, "--create-namespace"),
-                *("--values", file.name, "--wait", f"--timeout={TIMEOUT}s"),
-                timeout=TIMEOUT + 30,
+                *("--values", file.name, "--wait", f"--timeout={self._patience}s"),
+                timeout=self._patience + 30,
             )
 
     def _wait_for_rollout(self, namespace: str, name: str) -> None:
         self._cluster.kubectl(
-            *("rollout", "status", f"deployment/{name}", "-n", namespace, f"--timeout={TIMEOUT}s"), timeout=TIMEOUT + 10
+            *("rollout", "status", f"deployment/{name}", "-n", namespace, f"--timeout={self._patience}s"),
+            timeout=self._patience + 10,
         )
 
     def _wait(self, kind: str, name: str, namespace: str, condition: str) -> None:
         self._cluster.kubectl(
-            *("wait", f"{kind}/{name}", "-n", namespace, f"--for={condition}", f"--timeout={TIMEOUT}s"),
-            timeout=TIMEOUT + 10,
+            *("wait", f"{kind}/{name}", "-n", namespace, f"--for={condition}", f"--timeout={self._patience}s"),
+            timeout=self._patience + 10,
         )
 
     def _wait_until_served(self, kind: str) -> None:
-        deadline = time.monotonic() + TIMEOUT
+        deadline = time.monotonic() + self._patience
         while True:
             try:
                 self._cluster.kubectl("get", kind, "--all-namespaces")
