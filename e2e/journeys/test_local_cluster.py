@@ -1,11 +1,11 @@
-"""The local cluster itself, on the real thing: nodes, store, database, iris_model.
-
-Needs a running cluster (``slipway cluster up``) and is skipped without one.
-"""
+"""The local cluster itself, on the real thing: nodes, store, database, iris_model."""
 
 import http.client
 import io
 import json
+import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,21 +18,19 @@ from minio.error import S3Error
 
 from journeys import iris_model
 from slipway_cluster import Cluster
+from slipway_demo.install import Installed
 
-pytestmark = [
-    pytest.mark.skipif(not Cluster().is_up(), reason="no local cluster: slipway cluster up"),
-    pytest.mark.timeout(600),
-]
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Cluster:
-    return Cluster()
+def cluster(installed: Installed) -> Cluster:
+    return installed.cluster
 
 
 @pytest.fixture(scope="module")
-def runner(cluster: Cluster) -> str:
-    return cluster.build_project_images()["slipway-runner"]
+def runner(installed: Installed) -> str:
+    return installed.images["slipway-runner"]
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +50,24 @@ def store(cluster: Cluster, identity: str) -> Minio:
 
 def put(client: Minio, key: str, content: bytes = b"x") -> None:
     client.put_object("slipway", key, io.BytesIO(content), len(content))
+
+
+def test_a_cluster_of_ones_own_is_checked_by_its_context_only(cluster: Cluster) -> None:
+    environment = os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
+    command = [sys.executable, "-m", "slipway.cli.main", "cluster", "up", "--context"]
+    context = cluster.kubectl("config", "current-context").strip()
+    found = subprocess.run(
+        [*command, context], env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "kind inferenceservices.serving.kserve.io is served" in found.stdout
+    assert f"--kube-context {context}" in found.stdout
+    other = subprocess.run(
+        [*command, "nowhere"], env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert other.returncode == 1
+    assert "nowhere" in other.stderr
+    assert "Traceback" not in other.stderr
 
 
 def run_pod(

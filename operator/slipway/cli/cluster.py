@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 import typer
 
 if TYPE_CHECKING:
+    from slipway_cluster.status import Line
     from slipway_cluster.steps import Reporter
 
 app = typer.Typer(
@@ -69,8 +70,18 @@ def _sentences(command: Callable[P, R]) -> Callable[P, R]:
 
 @app.command()
 @_sentences
-def up(name: Name = "slipway", images: ImagesOption = Images.AUTO) -> None:
+def up(
+    name: Name = "slipway",
+    images: ImagesOption = Images.AUTO,
+    context: Annotated[
+        str,
+        typer.Option(help="Use the cluster of this context of your own kubeconfig: say what it lacks, change nothing."),
+    ] = "",
+) -> None:
     """Make the cluster, or what is missing of it; what is already as wanted takes no time."""
+    if context:
+        _check_existing(context)
+        return
     from slipway_cluster import Cluster
     from slipway_cluster.origin import Wish
 
@@ -79,6 +90,25 @@ def up(name: Name = "slipway", images: ImagesOption = Images.AUTO) -> None:
         Cluster(name, reporter).up(Wish(images.value))
     print(f"The cluster is up after {time.monotonic() - started:.0f} s.")
     _print_places(name)
+
+
+def _check_existing(context: str) -> None:
+    """A cluster of the user's own is only looked at: what runs there belongs to whoever installed it."""
+    from slipway_cluster import status as status_of
+
+    if not _show(status_of.existing(context)):
+        print("slipway: install what is missing as docs/install.md says, then try again.", file=sys.stderr)
+        raise typer.Exit(1)
+    print("This cluster has what Slipway needs. Next:")
+    print(f"  helm upgrade --install slipway charts/slipway --kube-context {context} \\")
+    print("    --namespace slipway-system --create-namespace")
+
+
+def _show(lines: Sequence[Line]) -> bool:
+    """Print facts; whether all are well."""
+    for line in lines:
+        print(f"{'✓' if line.good else '✗'} {line.sentence}")
+    return all(line.good for line in lines)
 
 
 @app.command()
@@ -110,12 +140,10 @@ def status(
     """Say what runs and where; ends with code 1 if something does not."""
     from slipway_cluster import status as status_of
 
-    lines = status_of.existing(context) if context else status_of.local(name)
-    for line in lines:
-        print(f"{'✓' if line.good else '✗'} {line.sentence}")
-    if not context and all(line.good for line in lines):
+    good = _show(status_of.existing(context) if context else status_of.local(name))
+    if good and not context:
         _print_places(name)
-    if not all(line.good for line in lines):
+    if not good:
         raise typer.Exit(1)
 
 
