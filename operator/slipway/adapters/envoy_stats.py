@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 BOUNDS: Final = (1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
 """Upper bounds in milliseconds of Envoy's default histogram that checks may use."""
 
-FILTER: Final = r"^cluster\.service/.*\.(upstream_rq_(time|[1-5]xx)|membership_healthy)$"
+FILTER: Final = r"^cluster\.(service/.*|httproute/.*-mirror-[0-9]+)\.(upstream_rq_(time|[1-5]xx)|membership_healthy)$"
 """Makes Envoy print only what is read here; it matches Envoy's own names, not Prometheus' ones."""
 
 INTERVAL: Final = 1.0
@@ -87,6 +87,17 @@ class WindowStats:
     timed: int = 0
     below: Mapping[int, int] = field(default_factory=dict)
     seconds: float = 0.0
+
+    def __add__(self, other: WindowStats) -> WindowStats:
+        """What two clusters counted in the same window."""
+        below = {bound: self.below.get(bound, 0) + other.below.get(bound, 0) for bound in {*self.below, *other.below}}
+        return WindowStats(
+            self.requests + other.requests,
+            self.failed + other.failed,
+            self.timed + other.timed,
+            below,
+            max(self.seconds, other.seconds),
+        )
 
 
 @dataclass(frozen=True)

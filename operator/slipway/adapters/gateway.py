@@ -4,19 +4,25 @@ The weighted route has no filter on a backend reference and a pin route stands b
 Envoy Gateway (with `mergeBackends`) keeps one Envoy cluster a version, under one name, from before the version's first
 request until after its last one. Without that, clusters come and go with the list of references: requests are lost.
 
+Requests with certain headers have a rule of their own in the weighted route, behind the general one: Gateway API
+prefers the rule with more headers wherever it stands, and the general rule keeps its number. By that number Envoy
+Gateway names the cluster of a mirror, which is never merged: copies are counted under a name of their own.
+
 A pin route matches one header with a random value of 128 bits, made for this route and kept nowhere else: a client that
 may not read HTTPRoutes of the namespace cannot pin itself to a version.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from slipway.adapters.kserve import PORT, PROJECT_LABEL, inference_service_of, predictor_of
 from slipway.api.modelrollout import Routing
 from slipway.api.platform import GatewayParentRef
+from slipway.api.rollout_steps import HeaderMatch
 from slipway.runtime.conditions import find
 from slipway.runtime.resources import GROUP, Object, label_value
 
@@ -25,6 +31,10 @@ REJECTED_ANNOTATION: Final = f"{GROUP}/rejected"
 """Names of rejected versions, on the weighted route: they outlive a lost status."""
 REQUEST_TIMEOUT: Final = "30s"
 MODEL_ROUTE_RULE: Final = "model"
+HEADER_ROUTE_RULE: Final = "headers"
+
+Headers = tuple[tuple[str, str, str], ...]
+"""Headers that a request must have, each as name, type of match and value, in Gateway API's words."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,20 @@ class Routed:
     project: str
     parent: GatewayParentRef
     routing: Routing
+
+
+@dataclass(frozen=True)
+class Aside:
+    """What a version gets beside its weight.
+
+    :param service: its InferenceService
+    :param copied: percent of all requests whose copies it gets
+    :param headers: requests with these go to it
+    """
+
+    service: str
+    copied: int = 0
+    headers: Headers = ()
 
 
 @dataclass(frozen=True)
@@ -59,17 +83,49 @@ def pin_of(service: str, rollout: str) -> str:
     return f"{rollout}-pin-{service.removeprefix(rollout + '-')}"
 
 
-def weighted_route(routed: Routed, weights: Sequence[tuple[str, int]], rejected: Sequence[str] = ()) -> Object:
+def weighted_route(
+    routed: Routed, weights: Sequence[tuple[str, int]], rejected: Sequence[str] = (), aside: Aside | None = None
+) -> Object:
     """The route that clients use.
 
     :param weights: InferenceServices and percents: the stable version first, then the candidate
     :param rejected: names of rejected ModelVersions, to be remembered
+    :param aside: what the candidate gets beside its weight
     """
     match = {"path": {"type": "PathPrefix", "value": routed.routing.path}}
     manifest = _route(routed, routed.rollout, match, weights)
+    rules = manifest["spec"]["rules"]
+    if aside is not None and aside.copied:
+        rules[0]["filters"].append(_mirror(aside))
+    if aside is not None and aside.headers:
+        named = [{"name": name, "type": kind, "value": value} for name, kind, value in aside.headers]
+        rules.append(_rule(HEADER_ROUTE_RULE, {**match, "headers": named}, [(aside.service, 1)]))
     if rejected:
         manifest["metadata"]["annotations"] = {REJECTED_ANNOTATION: " ".join(sorted(rejected))}
     return manifest
+
+
+def _mirror(aside: Aside) -> Object:
+    backend = {"group": "", "kind": "Service", "name": predictor_of(aside.service), "port": PORT}
+    return {"type": "RequestMirror", "requestMirror": {"backendRef": backend, "percent": aside.copied}}
+
+
+def headers(match: Iterable[HeaderMatch]) -> Headers:
+    """Gateway API knows whole values and expressions; a prefix is an expression."""
+    found = []
+    for each in match:
+        if each.exact is not None:
+            found.append((each.name, "Exact", each.exact))
+        elif each.prefix is not None:
+            found.append((each.name, "RegularExpression", re.escape(each.prefix) + ".*"))
+        elif each.regex is not None:
+            found.append((each.name, "RegularExpression", each.regex))
+    return tuple(found)
+
+
+def mirror_cluster(namespace: str, rollout: str) -> str:
+    """The Envoy cluster that Envoy Gateway makes for copies: named by the route, its rule, and the filter's place."""
+    return f"httproute/{namespace}/{rollout}/rule/0-mirror-1"
 
 
 def pin_route(routed: Routed, service: str, token: str) -> Object:
@@ -83,27 +139,7 @@ def pin_route(routed: Routed, service: str, token: str) -> Object:
 
 def _route(routed: Routed, name: str, match: Object, weights: Sequence[tuple[str, int]]) -> Object:
     parent = {"group": "gateway.networking.k8s.io", "kind": "Gateway", **routed.parent.wire()}
-    spec: Object = {
-        "parentRefs": [parent],
-        "rules": [
-            {
-                "name": MODEL_ROUTE_RULE,
-                "matches": [match],
-                # Rewritten for the rule: a rewrite in a backend reference gives it a cluster of its own.
-                "filters": [
-                    {
-                        "type": "URLRewrite",
-                        "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}},
-                    }
-                ],
-                # Predictions are not retried: a retry hides a version's errors and doubles the load of a failing one.
-                "timeouts": {"request": REQUEST_TIMEOUT},
-                "backendRefs": [
-                    {"name": predictor_of(service), "port": PORT, "weight": weight} for service, weight in weights
-                ],
-            }
-        ],
-    }
+    spec: Object = {"parentRefs": [parent], "rules": [_rule(MODEL_ROUTE_RULE, match, weights)]}
     if routed.routing.hostnames:
         spec["hostnames"] = list(routed.routing.hostnames)
     return {
@@ -118,14 +154,65 @@ def _route(routed: Routed, name: str, match: Object, weights: Sequence[tuple[str
     }
 
 
+def _rule(name: str, match: Object, weights: Sequence[tuple[str, int]]) -> Object:
+    return {
+        "name": name,
+        "matches": [match],
+        # Rewritten for the rule: a rewrite in a backend reference gives it a cluster of its own.
+        "filters": [
+            {
+                "type": "URLRewrite",
+                "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}},
+            }
+        ],
+        # Predictions are not retried: a retry hides a version's errors and doubles the load of a failing one.
+        "timeouts": {"request": REQUEST_TIMEOUT},
+        "backendRefs": [{"name": predictor_of(service), "port": PORT, "weight": weight} for service, weight in weights],
+    }
+
+
 # ---- reading ---------------------------------------------------------------------------------------------------------
 def weights_of(route: Mapping[str, Any]) -> dict[str, int]:
-    """Weights by InferenceService, in the order of the references."""
+    """Weights by InferenceService, in the order of the references; of the general rule only."""
     return {
         inference_service_of(reference["name"]): int(reference.get("weight", 1))
-        for rule in route["spec"].get("rules") or ()
+        for rule in _rules(route, MODEL_ROUTE_RULE)
         for reference in rule.get("backendRefs") or ()
     }
+
+
+def aside_of(route: Mapping[str, Any]) -> Aside | None:
+    """What a version gets beside its weight; None for nothing."""
+    mirrors = [each["requestMirror"] for rule in _rules(route, MODEL_ROUTE_RULE) for each in _mirrors(rule)]
+    rules = [rule for rule in _rules(route, HEADER_ROUTE_RULE) if rule.get("backendRefs") and rule.get("matches")]
+    backends = [each["backendRef"]["name"] for each in mirrors] + [each["backendRefs"][0]["name"] for each in rules]
+    if not backends:
+        return None
+    return Aside(
+        service=inference_service_of(backends[0]),
+        copied=int(mirrors[0].get("percent", 100)) if mirrors else 0,
+        headers=tuple(
+            (each["name"], each.get("type", "Exact"), each["value"])
+            for each in (rules[0]["matches"][0].get("headers") or () if rules else ())
+        ),
+    )
+
+
+def references_of(route: Mapping[str, Any]) -> frozenset[str]:
+    """InferenceServices that a route names anywhere: while it does, requests may reach them."""
+    rules = route["spec"].get("rules") or ()
+    backends = [each["name"] for rule in rules for each in rule.get("backendRefs") or ()]
+    backends += [each["requestMirror"]["backendRef"]["name"] for rule in rules for each in _mirrors(rule)]
+    return frozenset(inference_service_of(each) for each in backends)
+
+
+def _rules(route: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    rules = route["spec"].get("rules") or ()
+    return [each for each in rules if each.get("name", MODEL_ROUTE_RULE) == name]
+
+
+def _mirrors(rule: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [each for each in rule.get("filters") or () if each["type"] == "RequestMirror"]
 
 
 def token_of(pin: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from slipway.adapters.pools import is_extended, pool_marks
 from slipway.api.computepool import ComputePool
 from slipway.api.meta import parse_duration
-from slipway.api.modelrollout import Serving
+from slipway.api.modelrollout import Replicas, Serving
 from slipway.contracts.digests import short
 from slipway.runtime.conditions import find
 from slipway.runtime.resources import GROUP, Object, label_value
@@ -75,13 +75,17 @@ class Readiness:
 
 @dataclass(frozen=True)
 class Deployment:
-    """Where and how servers of a rollout run."""
+    """Where and how servers of a rollout run.
+
+    :param size: how many of them there are now; all of `serving.replicas` when empty
+    """
 
     namespace: str
     rollout: str
     project: str
     serving: Serving
     pool: ComputePool | None = None
+    size: Replicas | None = None
 
 
 def service_of(rollout: str, digest: str) -> str:
@@ -103,6 +107,7 @@ def inference_service_of(predictor: str) -> str:
 def inference_service(deployment: Deployment, model: Model) -> Object:
     """The InferenceService of one version."""
     replicas = deployment.serving.replicas
+    size = deployment.size or replicas
     pool_labels, pool_notes = _pool_marks(deployment)
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
@@ -118,6 +123,7 @@ def inference_service(deployment: Deployment, model: Model) -> Object:
             },
             "annotations": {
                 "serving.kserve.io/deploymentMode": "Standard",
+                # By what there may be at most: a version that is scaled down for a while keeps its kind of scaler.
                 "serving.kserve.io/autoscalerClass": "hpa" if replicas.max > replicas.min else "none",
                 VERSION_ANNOTATION: model.name,
                 **pool_notes,
@@ -125,8 +131,8 @@ def inference_service(deployment: Deployment, model: Model) -> Object:
         },
         "spec": {
             "predictor": {
-                "minReplicas": replicas.min,
-                "maxReplicas": replicas.max,
+                "minReplicas": size.min,
+                "maxReplicas": size.max,
                 "serviceAccountName": f"{deployment.project}-slipway-model",
                 "automountServiceAccountToken": False,
                 "terminationGracePeriodSeconds": _GRACE,

@@ -23,12 +23,14 @@ from slipway.api.meta import (
     Resources,
     Status,
     Text,
+    exactly_one,
     map_list,
     one_of,
     rule,
     same_project,
 )
 from slipway.api.rollout_steps import Step
+from slipway.api.rollout_strategy import Strategy
 
 
 class VersionPolicy(ApiModel):
@@ -138,19 +140,44 @@ class Rollback(ApiModel):
     keep_previous: Duration = Field("24h", description="How long the version before stays warm after a promotion.")
 
 
+_NO_STEPS = "!has(self.steps)"
+_WEIGHTS = "self.steps.filter(s, has(s.setWeight))"
+
+
 class ModelRolloutSpec(ApiModel):
     """A rollout."""
 
     rules: ClassVar = (
         same_project("ModelRollout"),
+        exactly_one("steps", "strategy"),
         rule(
-            "self.steps.filter(s, has(s.setWeight)).size() == 0 || self.steps.filter(s, has(s.setWeight))"
-            "[self.steps.filter(s, has(s.setWeight)).size() - 1].setWeight == 100",
+            f"{_NO_STEPS} || self.steps.exists(s, has(s.stop)) || {_WEIGHTS}.size() == 0 || "
+            f"{_WEIGHTS}[{_WEIGHTS}.size() - 1].setWeight == 100",
             "the last setWeight must be 100: add a step that gives the new version all requests",
         ),
         rule(
-            "self.steps.filter(s, has(s.setWeight)).map(s, s.setWeight).isSorted()",
+            f"{_NO_STEPS} || {_WEIGHTS}.map(s, s.setWeight).isSorted()",
             "weights must not fall from step to step: order the setWeight steps by weight",
+        ),
+        rule(
+            f"{_NO_STEPS} || self.steps.filter(s, has(s.mirror) || (has(s.setWeight) && s.setWeight > 0))"
+            ".map(s, has(s.mirror) ? 0 : 1).isSorted()",
+            "mirror is only for versions without requests: put mirror steps before the first setWeight above 0",
+        ),
+        rule(
+            f"{_NO_STEPS} || self.steps.all(s, !has(s.setScale) || !has(s.setScale.replicas)"
+            " || s.setScale.replicas <= self.serving.replicas.max)",
+            "setScale.replicas must not be greater than serving.replicas.max (which is 1 unless set)",
+        ),
+        rule(
+            f"{_NO_STEPS} || !self.steps.exists(s, has(s.setScale)) || self.steps.exists(s, has(s.stop))"
+            f" || {_WEIGHTS}.size() > 0",
+            "a version that was scaled must be brought to its size before it takes all requests: add setWeight: 100",
+        ),
+        rule(
+            f"{_NO_STEPS} || (self.steps.map(s, has(s.stop) ? 1 : 0).isSorted()"
+            " && self.steps.filter(s, has(s.stop)).size() <= 1)",
+            "stop ends the rollout: let it be the last step",
         ),
     )
 
@@ -158,13 +185,15 @@ class ModelRolloutSpec(ApiModel):
     version: VersionPolicy = Field(default_factory=VersionPolicy, description="Which version is wanted.")
     routing: Routing = Field(description="The URL.")
     serving: Serving = Field(default_factory=Serving, description="How a version is served.")
-    steps: list[Step] = Field(
+    steps: list[Step] | None = Field(
+        None,
         min_length=1,
         max_length=32,
         description="How a new version takes over from the stable one; the first version ever takes all requests at"
         " once.",
         json_schema_extra=map_list("name"),
     )
+    strategy: Strategy | None = Field(None, description="A ready-made list of steps, instead of `steps`.")
     checks: list[Check] = Field(
         default_factory=list,
         max_length=16,
@@ -173,7 +202,9 @@ class ModelRolloutSpec(ApiModel):
     )
     rollback: Rollback = Field(default_factory=Rollback, description="What happens when a version fails.")
     progress_deadline: Duration = Field(
-        "10m", description="How long a new version may take to become ready before it is rejected."
+        "10m",
+        description="How long a new version may take to become ready, or to reach the size that a step asks for, before"
+        " it is rejected.",
     )
 
 
@@ -204,6 +235,14 @@ class StepStatus(ApiModel):
     started_at: Annotated[str, Field(max_length=40)] = Field(description="When it started.")
 
 
+class PlannedStep(ApiModel):
+    """A step as it is taken, whether it was written or comes from a strategy."""
+
+    name: LabelName = Field(description="Its name.")
+    does: Annotated[str, Field(max_length=256)] = Field(description="What it does, as one would write it in `steps`.")
+    state: Literal["Done", "Running", "Waiting"] = Field(description="How far the candidate is; Waiting without one.")
+
+
 class CheckStatus(ApiModel):
     """The last verdict of a check."""
 
@@ -215,7 +254,7 @@ class CheckStatus(ApiModel):
 
 
 class Rejection(ApiModel):
-    """A version that failed here."""
+    """A version that failed here, or that a step stopped."""
 
     name: ObjectName = Field(description="ModelVersion.")
     digest: Annotated[str, Field(max_length=71)] = Field(description="Digest of its model.")
@@ -228,7 +267,7 @@ class HistoryEntry(ApiModel):
     """What became of a candidate."""
 
     name: ObjectName = Field(description="ModelVersion.")
-    outcome: Literal["Promoted", "RolledBack"] = Field(description="What became of it.")
+    outcome: Literal["Promoted", "RolledBack", "Stopped"] = Field(description="What became of it.")
     at: Annotated[str, Field(max_length=40)] = Field(description="When.")
 
 
@@ -259,6 +298,12 @@ class ModelRolloutStatus(Status):
         None, ge=0, le=1000, description="How often the candidate's servers failed after they had been ready."
     )
     step: StepStatus | None = Field(None, description="The step that runs.")
+    plan: list[PlannedStep] | None = Field(
+        None,
+        max_length=64,
+        description="All steps, of the candidate or else of the next one.",
+        json_schema_extra=map_list("name"),
+    )
     versions: list[ServedVersion] | None = Field(
         None, max_length=8, description="Versions with servers.", json_schema_extra=map_list("name")
     )
@@ -271,7 +316,8 @@ class ModelRolloutStatus(Status):
     rejected: list[Rejection] | None = Field(
         None,
         max_length=32,
-        description="Versions that failed here; never selected again until `slipway.dev/retry: NAME` is set.",
+        description="Versions that failed here or were stopped; never selected again until `slipway.dev/retry: NAME` is"
+        " set.",
         json_schema_extra=map_list("name"),
     )
     history: list[HistoryEntry] | None = Field(

@@ -301,6 +301,11 @@ class Reason(StrEnum):
         "All requests went back to the stable version.",
         "`status.rejected` says why; train a better version, or annotate `slipway.dev/retry: NAME`.",
     )
+    Stopped = (
+        "Stopped",
+        "A `stop` step ended the rollout of a version; the stable version serves as before.",
+        "Nothing; annotate `slipway.dev/retry: NAME` to roll the version out again.",
+    )
     LoadFailed = (
         "LoadFailed",
         "The model server cannot load the version.",
@@ -308,7 +313,7 @@ class Reason(StrEnum):
     )
     ProgressDeadlineExceeded = (
         "ProgressDeadlineExceeded",
-        "The version's servers were not ready within `progressDeadline`.",
+        "The version's servers were not ready, or not as many as a step asked for, within `progressDeadline`.",
         "Look at its pods: image, resources, pool; raise `progressDeadline` for slow starts.",
     )
     RouteNotAccepted = (

@@ -32,6 +32,7 @@ from slipway.controllers.modelrollout.facts import (
     read_versions,
 )
 from slipway.controllers.modelrollout.plan import plan as make_plan
+from slipway.controllers.modelrollout.strategy import expand
 from slipway.runtime.controller import Io, Plan, Watch, owned, referring
 from slipway.runtime.resources import (
     COMPUTE_POOL,
@@ -258,11 +259,17 @@ def _reading(statistics: Statistics, io: Io, rollout: ModelRollout, setting: _Se
         statistics.forget(owner)
         return Reading()
     labels = dict(zip(_PROXY_LABELS, (setting.parent.name, setting.parent.namespace), strict=True))
-    services = [each.service for each in status.versions or () if each.role in ("Stable", "Candidate")]
+    clusters = [
+        cluster_name(namespace, predictor_of(each.service), PORT)
+        for each in status.versions or ()
+        if each.role in ("Stable", "Candidate")
+    ]
+    if any(step.mirror is not None for step in expand(rollout.spec)):
+        clusters.append(gw.mirror_cluster(namespace, rollout.metadata.name))
     windows = {checks.window_of(check) for check in rollout.spec.checks}
     interest = Interest(
         proxies=proxy_urls(io.list(POD, labels=labels), setting.statistics_port),
-        clusters=tuple(cluster_name(namespace, predictor_of(each), PORT) for each in services),
+        clusters=tuple(clusters),
         windows=tuple(sorted(windows or {60.0})),
         mark=_mark(rollout),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from slipway.adapters import gateway as gw
@@ -16,6 +17,7 @@ from slipway.api.meta import parse_time
 from slipway.api.modelrollout import ModelRollout
 from slipway.api.platform import GatewayParentRef
 from slipway.api.rollout_steps import Step
+from slipway.controllers.modelrollout.strategy import expand
 from slipway.runtime.resources import Object, is_deleting, uid_of
 
 
@@ -73,6 +75,8 @@ class Route:
     """The weighted route.
 
     :param weights: by InferenceService, the stable one first
+    :param aside: what a version gets beside its weight
+    :param references: InferenceServices that it names anywhere
     :param serves: whether its host names and path are those of the spec
     """
 
@@ -80,6 +84,8 @@ class Route:
     weights: Mapping[str, int]
     acceptance: gw.Acceptance
     rejected: tuple[str, ...] = ()
+    aside: gw.Aside | None = None
+    references: frozenset[str] = frozenset()
     serves: bool = True
     deleting: bool = False
 
@@ -125,10 +131,10 @@ class Snapshot:
     def namespace(self) -> str:
         return str(self.rollout.metadata.namespace)
 
-    @property
+    @cached_property
     def steps(self) -> list[Step]:
         """The steps that a candidate takes: readers use this and never the spec, which may name a strategy instead."""
-        return self.rollout.spec.steps
+        return expand(self.rollout.spec)
 
     def server_of(self, version: str | None) -> Server | None:
         """The InferenceService of a version."""
@@ -175,6 +181,8 @@ def read_route(obj: Object, rollout: ModelRollout, parent: GatewayParentRef) -> 
         weights=gw.weights_of(obj),
         acceptance=gw.acceptance(obj, parent),
         rejected=gw.rejected_of(obj),
+        aside=gw.aside_of(obj),
+        references=gw.references_of(obj),
         serves=gw.serves(obj, rollout.spec.routing),
         deleting=is_deleting(obj),
     )

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from slipway.adapters import gateway as gw
 from slipway.adapters import kserve
 from slipway.adapters.kserve import Deployment
+from slipway.controllers.modelrollout import posture
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.state import Member, State
 from slipway.controllers.modelrollout.steps import SETTLE, is_reachable
@@ -37,10 +38,10 @@ class Layout:
 def lay_out(snapshot: Snapshot, state: State, now: datetime) -> Layout:
     """The actions of this pass. Times of draining are noted in `state`."""
     weights = weights_of(snapshot, state, now)
-    actions = [*_route(snapshot, state, weights)]
+    actions = [*_route(snapshot, state, weights, now)]
     for member in state.members.values():
         if member.role != "Retiring":
-            actions += _serve(snapshot, member)
+            actions += _serve(snapshot, state, member)
     for member in state.members.values():
         if member.role == "Retiring":
             actions += _retire(snapshot, member, weights, now)
@@ -82,17 +83,37 @@ def _routed(snapshot: Snapshot) -> gw.Routed | None:
     return gw.Routed(snapshot.namespace, snapshot.name, spec.project_ref.name, snapshot.parent, spec.routing)
 
 
-def _route(snapshot: Snapshot, state: State, weights: Weights) -> Iterator[Action]:
+def _aside(snapshot: Snapshot, state: State, weights: Weights, now: datetime) -> gw.Aside | None:
+    """What the candidate gets beside its weight: begun only when it is ready, kept as long as it answers."""
+    candidate = state.members.get(state.candidate or "")
+    if candidate is None or candidate.service not in dict(weights):
+        return None
+    server, live = snapshot.servers.get(candidate.service), snapshot.route.aside if snapshot.route else None
+    if server is None or not server.alive:
+        return None
+    steps = snapshot.steps
+    wanted = gw.Aside(candidate.service, posture.copied_percent(steps, state), posture.headers(steps, state))
+    may_begin = server.ready and is_reachable(snapshot, candidate.service, now)
+    if not may_begin:
+        kept = live if live is not None and live.service == candidate.service else gw.Aside(candidate.service)
+        same = wanted.headers == kept.headers
+        wanted = gw.Aside(candidate.service, min(wanted.copied, kept.copied), wanted.headers if same else ())
+    return wanted if wanted.copied or wanted.headers else None
+
+
+def _route(snapshot: Snapshot, state: State, weights: Weights, now: datetime) -> Iterator[Action]:
     routed = _routed(snapshot)
     if weights and routed is not None:
-        yield Apply(gw.weighted_route(routed, weights, tuple(state.rejected)))
+        yield Apply(gw.weighted_route(routed, weights, tuple(state.rejected), _aside(snapshot, state, weights, now)))
 
 
-def _serve(snapshot: Snapshot, member: Member) -> Iterator[Action]:
+def _serve(snapshot: Snapshot, state: State, member: Member) -> Iterator[Action]:
     version = snapshot.versions.get(member.name)
     if version is not None and snapshot.obstacle is None:
         spec = snapshot.rollout.spec
-        deployment = Deployment(snapshot.namespace, snapshot.name, spec.project_ref.name, spec.serving, snapshot.pool)
+        size = posture.size(snapshot, state, member.name)
+        project = spec.project_ref.name
+        deployment = Deployment(snapshot.namespace, snapshot.name, project, spec.serving, snapshot.pool, size)
         yield Apply(kserve.inference_service(deployment, version.model))
     routed, pin = _routed(snapshot), snapshot.pins.get(member.service)
     server = snapshot.servers.get(member.service)
@@ -124,7 +145,7 @@ def _is_detached(snapshot: Snapshot, service: str, weights: Weights) -> bool:
     if service in dict(weights):
         return False
     route = snapshot.route
-    return route is None or (service not in route.weights and route.acceptance.seen)
+    return route is None or (service not in route.references and route.acceptance.seen)
 
 
 def next_removal(state: State, now: datetime) -> float | None:

@@ -12,16 +12,18 @@ from slipway.api.meta import parse_time
 from slipway.api.modelrollout import (
     HandledAnnotations,
     ModelRolloutStatus,
+    PlannedStep,
     ServedVersion,
     StepStatus,
 )
 from slipway.api.reasons import Reason
-from slipway.controllers.modelrollout import checks
+from slipway.controllers.modelrollout import checks, posture
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.layout import Layout, may_route
 from slipway.controllers.modelrollout.selection import Choice
 from slipway.controllers.modelrollout.state import Member, State
 from slipway.controllers.modelrollout.steps import Progress
+from slipway.controllers.modelrollout.strategy import told
 from slipway.runtime.conditions import Conditions, timestamp
 
 NUMBERS_EVERY = timedelta(seconds=10)
@@ -49,6 +51,7 @@ def report(
         )
         if state.position
         else None,
+        plan=_plan(snapshot, state),
         versions=_versions(snapshot, state, layout, fresh),
         checks=(progress.checks if fresh else before.checks) or None,
         measured_at=timestamp(now) if fresh and progress.checks else before.measured_at if progress.checks else None,
@@ -90,9 +93,22 @@ def _phase(snapshot: Snapshot, state: State, progress: Progress) -> Any:
     if state.position.index >= len(steps):
         return "Promoting"
     step = steps[state.position.index]
-    if step.set_weight is not None:
-        return "Progressing"
-    return "Paused" if step.pause is not None else "Analyzing"
+    if step.pause is not None:
+        return "Paused"
+    return "Analyzing" if step.analyze is not None or step.mirror is not None else "Progressing"
+
+
+def _plan(snapshot: Snapshot, state: State) -> list[PlannedStep]:
+    """The steps as they are taken, for people and programs that draw them."""
+    reached = state.position.index if state.position is not None else -1
+    return [
+        PlannedStep(
+            name=step.name,
+            does=told(step),
+            state="Done" if index < reached else "Running" if index == reached else "Waiting",
+        )
+        for index, step in enumerate(snapshot.steps)
+    ]
 
 
 def _is_rolling_back(state: State) -> bool:
@@ -292,7 +308,7 @@ def _held(snapshot: Snapshot, state: State) -> str:
 
 def _state_statistics(conditions: Conditions, snapshot: Snapshot, state: State) -> None:
     """Stated while checks cannot be measured though a candidate has requests."""
-    if not state.weight or not snapshot.rollout.spec.checks:
+    if not posture.is_tried(snapshot.steps, state) or not snapshot.rollout.spec.checks:
         return
     reading, candidate = snapshot.reading, state.members.get(state.candidate or "")
     cluster = cluster_name(snapshot.namespace, predictor_of(candidate.service), PORT) if candidate else ""

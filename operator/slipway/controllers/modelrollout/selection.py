@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from slipway.api.reasons import Reason
+from slipway.controllers.modelrollout import posture
 from slipway.controllers.modelrollout.facts import Snapshot, Version
 from slipway.controllers.modelrollout.state import PROMOTION, Position, State, join
 from slipway.runtime.conditions import Note
@@ -102,7 +103,7 @@ def _is_unwanted(snapshot: Snapshot, state: State, choice: Choice) -> bool:
         return False
     if choice.version is None:
         return False
-    return state.weight == 0 or snapshot.rollout.spec.version.policy == "Pinned"
+    return not posture.is_tried(snapshot.steps, state) or snapshot.rollout.spec.version.policy == "Pinned"
 
 
 def _why(snapshot: Snapshot, state: State, choice: Choice) -> str:

@@ -87,7 +87,7 @@ class State:
         self.candidate = self.candidate_since = self.position = None
         self.weight = self.attempts = 0
 
-    def record(self, name: str, outcome: Literal["Promoted", "RolledBack"], now: datetime) -> None:
+    def record(self, name: str, outcome: Literal["Promoted", "RolledBack", "Stopped"], now: datetime) -> None:
         """Note what became of a candidate, newest first."""
         self.history = [HistoryEntry(name=name, outcome=outcome, at=timestamp(now)), *self.history][:_HISTORY_KEPT]
 

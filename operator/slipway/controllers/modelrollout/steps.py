@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from slipway.adapters import gateway as gw
 from slipway.adapters.envoy_stats import cluster_name
 from slipway.adapters.kserve import PORT, predictor_of
 from slipway.api.meta import parse_duration
 from slipway.api.modelrollout import CheckStatus, Rejection
 from slipway.api.reasons import Reason
-from slipway.api.rollout_steps import Step
-from slipway.controllers.modelrollout import checks
+from slipway.api.rollout_steps import Step, Stop
+from slipway.controllers.modelrollout import checks, posture
 from slipway.controllers.modelrollout.facts import Server, Snapshot
 from slipway.controllers.modelrollout.state import PROMOTION, Position, State
 from slipway.runtime.conditions import Note, timestamp
@@ -122,6 +123,22 @@ def reject(snapshot: Snapshot, state: State, reason: str, message: str, now: dat
     state.notes.append(Note("Warning", Reason.RolledBack, f"Version {name} is rejected: {message}{back}"))
 
 
+def _stop(snapshot: Snapshot, state: State, stop: Stop, now: datetime) -> None:
+    """A step ends the candidacy, which is no failure; the version is not selected again by itself."""
+    name = state.candidate
+    if name is None:
+        return
+    message = stop.message or "The last step ended its rollout."
+    rejection = Rejection(
+        name=name, digest=state.members[name].digest, reason=Reason.Stopped, message=message, at=timestamp(now)
+    )
+    state.reject(rejection, frozenset(snapshot.versions))
+    state.record(name, "Stopped", now)
+    state.release(name)
+    state.end_candidacy()
+    state.notes.append(Note("Normal", Reason.Stopped, f"Version {name} is rolled out no further: {message}"))
+
+
 def _lost_servers(snapshot: Snapshot, state: State, now: datetime) -> None:
     """No server is left: no requests at once. A node may have gone away, so it begins anew, but not for ever."""
     state.attempts += 1
@@ -154,15 +171,13 @@ def _promote(snapshot: Snapshot, state: State, now: datetime) -> None:
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
 def _judge(snapshot: Snapshot, state: State, progress: Progress, now: datetime) -> None:
-    if not state.weight:
+    if not posture.is_tried(snapshot.steps, state):
         return
     spec = snapshot.rollout.spec
     for check in spec.checks:
         if checks.applies(check, state.weight):
             window = checks.window_of(check)
-            candidate = snapshot.reading.windows.get(
-                (_cluster(snapshot, state, state.candidate), window), checks.NOTHING
-            )
+            candidate = posture.measured(snapshot, state, window)
             stable = snapshot.reading.windows.get((_cluster(snapshot, state, state.stable), window), checks.NOTHING)
             progress.checks.append(checks.judge(check, candidate, stable, state.weight))
     failed = [each for each in progress.checks if each.verdict == "Failed"]
@@ -194,7 +209,8 @@ def _walk(snapshot: Snapshot, state: State, server: Server, progress: Progress, 
             return
         promoted = False
         _enter(steps, state, position.index + 1, now)
-        if position.index + 1 < len(steps) and steps[position.index + 1].analyze is not None:
+        following = steps[position.index + 1] if position.index + 1 < len(steps) else None
+        if following is not None and (following.analyze is not None or following.mirror is not None):
             return  # what was counted so far belongs to the step before
 
 
@@ -216,7 +232,39 @@ def _is_done(
     if step.pause is not None:
         progress.waiting_for = f"{step.pause.for_} to pass"
         return _elapsed(state, now) >= parse_duration(step.pause.for_ or "0s")
+    if step.set_scale is not None:
+        return _has_size(snapshot, state, server, progress, now)
+    if step.stop is not None:
+        _stop(snapshot, state, step.stop, now)
+        return False
+    if step.mirror is not None and state.weight:
+        return True  # the list was edited: users have met the version, so copies can tell nothing that they do not
+    if step.mirror is not None or step.set_header_route is not None:
+        return _is_aside(snapshot, state, server, progress) and _analyzed(snapshot, state, step, progress, now)
     return step.analyze is None or _analyzed(snapshot, state, step, progress, now)
+
+
+def _has_size(snapshot: Snapshot, state: State, server: Server, progress: Progress, now: datetime) -> bool:
+    """Whether the candidate has the servers that a step asked for; it is rejected when they do not come in time."""
+    missing = posture.lacking(snapshot, state, server)
+    if not missing:
+        return True
+    progress.waiting_for = f"{missing} more of its servers to be ready"
+    deadline = snapshot.rollout.spec.progress_deadline
+    if snapshot.obstacle is None and _elapsed(state, now) > parse_duration(deadline):
+        detail = server.readiness.trouble.message if server.readiness.trouble else "Look at its pods."
+        message = f"{missing} of its servers were missing {deadline} after the step began. {detail}"
+        reject(snapshot, state, Reason.ProgressDeadlineExceeded, message, now)
+    return False
+
+
+def _is_aside(snapshot: Snapshot, state: State, server: Server, progress: Progress) -> bool:
+    """Whether the gateway has accepted what the candidate gets beside its weight."""
+    steps, route = snapshot.steps, snapshot.route
+    live = route.aside if route is not None and route.aside is not None else gw.Aside(server.name)
+    wanted = gw.Aside(server.name, posture.copied_percent(steps, state), posture.headers(steps, state))
+    progress.waiting_for = "the gateway to accept the copies" if wanted.copied else "the gateway to accept the headers"
+    return route is not None and route.acceptance.accepted and live == wanted
 
 
 def _set_weight(
@@ -227,6 +275,8 @@ def _set_weight(
     in_force = route is not None and route.acceptance.accepted
     matches = route is not None and route.weights.get(server.name) == state.weight
     if state.weight < weight:
+        if not _has_size(snapshot, state, server, progress, now):
+            return False
         if not server.ready:
             progress.waiting_for = "its servers to be ready"
         elif not (in_force and matches and is_reachable(snapshot, server.name, now)):
@@ -240,10 +290,11 @@ def _set_weight(
 
 
 def _analyzed(snapshot: Snapshot, state: State, step: Step, progress: Progress, now: datetime) -> bool:
-    if step.analyze is None:
+    watched = step.analyze or step.mirror
+    if watched is None:
         return True
-    duration = parse_duration(step.analyze.for_)
-    progress.waiting_for = f"{step.analyze.for_} of analysis to pass"
+    duration = parse_duration(watched.for_)
+    progress.waiting_for = f"{watched.for_} of {'analysis' if step.analyze else 'copies'} to pass"
     if _elapsed(state, now) < duration:
         return False
     undecided = [each for each in progress.checks if each.verdict != "Success"]
@@ -251,9 +302,8 @@ def _analyzed(snapshot: Snapshot, state: State, step: Step, progress: Progress, 
         progress.waiting_for = f"check {undecided[0].name}: {undecided[0].message}"
         return False
     for check in snapshot.rollout.spec.checks:
-        if checks.applies(check, state.weight) and state.weight:
-            cluster = _cluster(snapshot, state, state.candidate)
-            stats = snapshot.reading.windows.get((cluster, checks.window_of(check)), checks.NOTHING)
+        if checks.applies(check, state.weight) and posture.is_tried(snapshot.steps, state):
+            stats = posture.measured(snapshot, state, checks.window_of(check))
             if not checks.covered(check, stats, duration.total_seconds()):
                 progress.waiting_for = f"check {check.name}: {stats.seconds:.0f} s of its window are watched so far"
                 return False

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from slipway.adapters.envoy_stats import BOUNDS, Interest, Reading, WindowStats
-from slipway.adapters.gateway import weights_of
+from slipway.adapters.gateway import Aside, aside_of, mirror_cluster, references_of, weights_of
 from slipway.adapters.kserve import SERVICE_LABEL, VERSION_ANNOTATION, predictor_of
 from slipway.api.modelrollout import ModelRolloutStatus
 from slipway.controllers.modelrollout import ModelRolloutController
@@ -88,6 +88,7 @@ class Gateway:
         self.answering = True
         self.counted: list[Counts] = []
         self.in_force: dict[str, int] = {}
+        self.aside: Aside | None = None
         self.clusters: set[str] = set()
         self.watched_since = 0.0
         self.marks: dict[str, tuple[str, float]] = {}
@@ -127,6 +128,8 @@ class World:
         self.now = START
         self.monotonic = 0.0
         self.rate = 100
+        self.named_rate = 10
+        """Requests a second with the headers that a rule looks for, beside the others."""
         self.behaviour: dict[str, Behaviour] = {}
         self.gateway = Gateway()
         self.kserve_answering = True
@@ -134,6 +137,8 @@ class World:
         """InferenceServices without a server."""
         self.doubted: set[str] = set()
         """InferenceServices that KServe calls not ready though servers answer (a rolling update, say)."""
+        self.room = 1000
+        """Servers that one InferenceService can have."""
         self.controller = ModelRolloutController(self.gateway)
         types = {MODEL_ROLLOUT, *(watch.type for watch in self.controller.watches)}
         self.stores = Stores(types)
@@ -271,6 +276,10 @@ class World:
         route = self.get(HTTP_ROUTE, NAME)
         return weights_of(route) if route else {}
 
+    def aside(self) -> Aside | None:
+        route = self.get(HTTP_ROUTE, NAME)
+        return aside_of(route) if route else None
+
     # ---- what the operator does --------------------------------------------------------------------------------------
     def observe(self) -> Snapshot:
         look = self.controller.observe(self._io, MODEL_ROLLOUT.key(NAME, NAMESPACE))
@@ -342,15 +351,16 @@ class World:
             status = {"observedGeneration": 1, "conditions": [{"type": "Ready", "status": str(says)}]}
             if obj.get("status") != status:
                 self.put(INFERENCE_SERVICE, {**obj, "status": status})
-            self._set_endpoints(name, ready)
+            wanted = min(self.room, int(obj["spec"]["predictor"]["minReplicas"]))
+            self._set_endpoints(name, wanted if ready else 0)
         alive = {obj["metadata"]["name"] for obj in self.stores.list(INFERENCE_SERVICE, NAMESPACE)}
         for slice_ in list(self.stores.list(ENDPOINT_SLICE, NAMESPACE)):
             if slice_["metadata"]["name"] not in alive:
                 self.remove(ENDPOINT_SLICE, slice_["metadata"]["name"])
 
-    def _set_endpoints(self, name: str, ready: bool) -> None:
+    def _set_endpoints(self, name: str, count: int) -> None:
         live = self.get(ENDPOINT_SLICE, name)
-        endpoints = [{"addresses": ["10.0.1.1"], "conditions": {"ready": ready}}]
+        endpoints = [{"addresses": [f"10.0.1.{each}"], "conditions": {"ready": True}} for each in range(count)]
         if live is None or live["endpoints"] != endpoints:
             labels = {SERVICE_LABEL: predictor_of(name)}
             meta = {**(live["metadata"] if live else {}), "name": name, "namespace": NAMESPACE, "labels": labels}
@@ -367,7 +377,7 @@ class World:
         clusters = set()
         for obj in self.stores.list(HTTP_ROUTE, NAMESPACE):
             weights, generation = weights_of(obj), obj["metadata"]["generation"]
-            clusters |= {f"service/{NAMESPACE}/{predictor_of(service)}/80/http" for service in weights}
+            clusters |= {f"service/{NAMESPACE}/{predictor_of(service)}/80/http" for service in references_of(obj)}
             kinds = ["Accepted", "ResolvedRefs"]
             conditions = [{"type": kind, "status": "True", "observedGeneration": generation} for kind in kinds]
             if any(not self.endpoints(service) for service in weights):
@@ -377,8 +387,10 @@ class World:
             status = {"parents": [{"parentRef": parent, "conditions": conditions}]}
             if obj.get("status") != status:
                 self.put(HTTP_ROUTE, {**obj, "status": status})
+        self.gateway.in_force, self.gateway.aside = self.weights(), self.aside()
+        if self.gateway.aside is not None and self.gateway.aside.copied:
+            clusters.add(mirror_cluster(NAMESPACE, NAME))
         self.gateway.clusters = clusters
-        self.gateway.in_force = self.weights()
 
     def pass_time(self, seconds: float) -> None:
         """Time goes by on both clocks, and clients send requests."""
@@ -388,15 +400,23 @@ class World:
             counts = Counts(self.gateway.clock)
             for service, weight in self.gateway.in_force.items():
                 self._count(counts, service, self.rate * weight // 100)
+            aside = self.gateway.aside
+            if aside is not None and aside.headers:
+                self._count(counts, aside.service, self.named_rate)
+            if aside is not None and aside.copied:
+                self._count(counts, aside.service, self.rate * aside.copied // 100, mirror_cluster(NAMESPACE, NAME))
             self.gateway.counted = [*self.gateway.counted, counts][-120:]
 
-    def _count(self, counts: Counts, service: str, requests: int) -> None:
-        cluster = f"service/{NAMESPACE}/{predictor_of(service)}/80/http"
+    def _count(self, counts: Counts, service: str, requests: int, cluster: str = "") -> None:
+        cluster = cluster or f"service/{NAMESPACE}/{predictor_of(service)}/80/http"
         behaviour = self.behaviour.get(service, Behaviour())
         failing = 100 if not self.endpoints(service) else behaviour.failing
-        counts.requests[cluster] = requests
-        counts.failed[cluster] = requests * failing // 100
-        counts.fast[cluster] = requests * (100 - behaviour.slow) // 100
+        for numbers, count in (
+            (counts.requests, requests),
+            (counts.failed, requests * failing // 100),
+            (counts.fast, requests * (100 - behaviour.slow) // 100),
+        ):
+            numbers[cluster] = numbers.get(cluster, 0) + count
 
     def step(self, seconds: int = 1) -> Plan:
         """Everybody works, a second passes, and the operator looks."""

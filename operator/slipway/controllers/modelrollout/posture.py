@@ -1,0 +1,105 @@
+"""What the steps so far ask for beside the weight: copies of requests, requests with headers, a number of servers.
+
+Nothing of it is remembered: it follows from the list of steps, the position in it and the weight, so that a restart, a
+lost status and an edited list all come to what is written.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+from slipway.adapters import gateway as gw
+from slipway.adapters.envoy_stats import WindowStats, cluster_name
+from slipway.adapters.kserve import PORT, predictor_of
+from slipway.api.modelrollout import Replicas
+from slipway.api.rollout_steps import SetScale, Step
+from slipway.controllers.modelrollout.facts import Server, Snapshot
+from slipway.controllers.modelrollout.state import State
+
+_NOTHING = WindowStats()
+
+
+def _passed(steps: list[Step], state: State) -> list[Step]:
+    """The steps up to the present one."""
+    return steps[: state.position.index + 1] if state.position is not None else []
+
+
+def _present(steps: list[Step], state: State) -> Step | None:
+    position = state.position
+    return steps[position.index] if position is not None and position.index < len(steps) else None
+
+
+def copied_percent(steps: list[Step], state: State) -> int:
+    """Percent of requests that are copied to the candidate now; never once it has requests of its own."""
+    step = _present(steps, state)
+    return step.mirror.percent if step is not None and step.mirror is not None and not state.weight else 0
+
+
+def headers(steps: list[Step], state: State) -> gw.Headers:
+    """Headers whose requests go to the candidate, whatever its weight; empty for none."""
+    route = next((each.set_header_route for each in reversed(_passed(steps, state)) if each.set_header_route), None)
+    return gw.headers(route.match) if route is not None else ()
+
+
+def is_tried(steps: list[Step], state: State) -> bool:
+    """Whether the candidate answers requests, be they users' or copies."""
+    return bool(state.weight or copied_percent(steps, state) or headers(steps, state))
+
+
+# ---- what is measured ------------------------------------------------------------------------------------------------
+def measured(snapshot: Snapshot, state: State, window: float) -> WindowStats:
+    """What the gateway counted for the candidate in a window: its answers to users, and to copies while there are."""
+    windows, member = snapshot.reading.windows, state.members.get(state.candidate or "")
+    if member is None:
+        return _NOTHING
+    own = windows.get((cluster_name(snapshot.namespace, predictor_of(member.service), PORT), window), _NOTHING)
+    if not copied_percent(snapshot.steps, state):
+        return own
+    return own + windows.get((gw.mirror_cluster(snapshot.namespace, snapshot.name), window), _NOTHING)
+
+
+# ---- how many servers ------------------------------------------------------------------------------------------------
+def size(snapshot: Snapshot, state: State, name: str) -> Replicas:
+    """Least and greatest number of servers of a version; all of `serving.replicas` unless it is a scaled candidate."""
+    full = snapshot.rollout.spec.serving.replicas
+    if name != state.candidate or state.stable is None:
+        return full
+    steps, weight = snapshot.steps, _aimed_weight(snapshot.steps, state)
+    scale = _scale(steps, state)
+    # From the step on that gives it all requests it has full size: servers come before requests.
+    if scale is None or weight == 100 or (state.position is not None and state.position.index >= len(steps)):
+        return full
+    return _scaled(full, scale, weight)
+
+
+def _aimed_weight(steps: list[Step], state: State) -> int:
+    step = _present(steps, state)
+    return max(state.weight, step.set_weight or 0) if step is not None else state.weight
+
+
+def _scale(steps: list[Step], state: State) -> SetScale | None:
+    # A list that begins with a scale says how the version starts.
+    passed = _passed(steps, state) or steps[:1]
+    return next((each.set_scale for each in reversed(passed) if each.set_scale is not None), None)
+
+
+def _scaled(full: Replicas, scale: SetScale, weight: int) -> Replicas:
+    if scale.replicas is not None:
+        count = min(scale.replicas, full.max)
+        return Replicas(min=count, max=count)
+    percent = weight if scale.match_weight else scale.percent or 100
+    return Replicas(min=_share(full.min, percent), max=_share(full.max, percent))
+
+
+def _share(count: int, percent: int) -> int:
+    return max(1, ceil(count * percent / 100))
+
+
+def lacking(snapshot: Snapshot, state: State, server: Server) -> int:
+    """How many servers the candidate lacks to the size that a step asked for; 0 where no step asked for any."""
+    position, steps = state.position, snapshot.steps
+    # Who goes back to a version that is warm still does not wait: such a candidate has no weight and no step.
+    going_back = position is None or (position.index >= len(steps) and not state.weight)
+    if going_back or not any(each.set_scale for each in _passed(steps, state)):
+        return 0
+    return max(0, size(snapshot, state, str(state.candidate)).min - server.readiness.endpoints)
