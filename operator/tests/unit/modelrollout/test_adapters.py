@@ -9,8 +9,9 @@ import pytest
 from slipway.adapters import gateway as gw
 from slipway.adapters import kserve
 from slipway.api.computepool import ComputePool
-from slipway.api.modelrollout import Routing, Serving
+from slipway.api.modelrollout import Replicas, Routing, Serving
 from slipway.api.platform import GatewayParentRef
+from slipway.api.rollout_steps import SetHeaderRoute
 from slipway.controllers.computepool.quota import Holding, holdings
 
 MODEL = kserve.Model(
@@ -60,6 +61,18 @@ def test_a_model_without_online_features_gets_no_database_credentials() -> None:
 def test_an_autoscaler_only_where_there_is_something_to_scale(replicas: dict[str, int], scaler: str) -> None:
     manifest = kserve.inference_service(deployment({"replicas": replicas}), MODEL)
     assert manifest["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == scaler
+
+
+def test_a_version_that_is_scaled_keeps_its_scaler_and_its_place_in_the_pool() -> None:
+    serving = Serving.model_validate({"replicas": {"min": 2, "max": 4}})
+    small = kserve.Deployment("flights", "delays", "flight-delays", serving, gpu_pool(), Replicas(min=1, max=1))
+    manifest, whole = (
+        kserve.inference_service(each, MODEL)
+        for each in (small, deployment({"replicas": {"min": 2, "max": 4}}, gpu_pool()))
+    )
+    predictor = manifest["spec"]["predictor"]
+    assert (predictor["minReplicas"], predictor["maxReplicas"]) == (1, 1)
+    assert manifest["metadata"] == whole["metadata"]
 
 
 def test_a_pool_places_servers_and_gives_them_its_device() -> None:
@@ -217,6 +230,74 @@ def test_weights_are_read_back_in_their_order() -> None:
     assert gw.parent_of(route) == PARENT
     assert gw.serves(route, ROUTED.routing)
     assert not gw.serves(route, Routing(path="/other", hostnames=["m.example.com"]))
+
+
+MATCH = SetHeaderRoute.model_validate(
+    {
+        "match": [
+            {"name": "x-preview", "exact": "yes"},
+            {"name": "x-team", "prefix": "a.b*"},
+            {"name": "x-user", "regex": "[a-m].*"},
+        ]
+    }
+).match
+
+
+def test_copies_are_a_filter_of_the_general_rule_and_touch_no_reference() -> None:
+    plain = gw.weighted_route(ROUTED, [("delays-1", 100), ("delays-2", 0)])["spec"]["rules"][0]
+    route = gw.weighted_route(ROUTED, [("delays-1", 100), ("delays-2", 0)], aside=gw.Aside("delays-2", copied=20))
+    (rule,) = route["spec"]["rules"]
+    rewrite, mirror = rule.pop("filters")
+    assert rewrite == plain.pop("filters")[0], "the rewrite stands first: the mirror's place names its cluster"
+    assert rule == plain
+    assert mirror == {
+        "type": "RequestMirror",
+        "requestMirror": {
+            "backendRef": {"group": "", "kind": "Service", "name": "delays-2-predictor", "port": 80},
+            "percent": 20,
+        },
+    }
+    assert gw.mirror_cluster("flights", "delays") == "httproute/flights/delays/rule/0-mirror-1"
+
+
+def test_headers_have_a_rule_of_their_own_and_the_general_one_keeps_its_number() -> None:
+    aside = gw.Aside("delays-2", headers=gw.headers(MATCH))
+    route = gw.weighted_route(ROUTED, [("delays-1", 95), ("delays-2", 5)], aside=aside)
+    general, special = route["spec"]["rules"]
+    assert [general["name"], special["name"]] == ["model", "headers"]
+    assert special["backendRefs"] == [{"name": "delays-2-predictor", "port": 80, "weight": 1}]
+    assert special["filters"] == general["filters"]
+    (match,) = special["matches"]
+    assert match["path"] == general["matches"][0]["path"]
+    assert match["headers"] == [
+        {"name": "x-preview", "type": "Exact", "value": "yes"},
+        {"name": "x-team", "type": "RegularExpression", "value": r"a\.b\*.*"},
+        {"name": "x-user", "type": "RegularExpression", "value": "[a-m].*"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "aside",
+    [
+        gw.Aside("delays-2", copied=20),
+        gw.Aside("delays-2", headers=gw.headers(MATCH)),
+        gw.Aside("delays-2", 100, gw.headers(MATCH)),
+        None,
+    ],
+    ids=["copies", "headers", "both", "nothing"],
+)
+def test_what_stands_beside_the_weights_is_read_back_and_is_no_weight(aside: gw.Aside | None) -> None:
+    route = gw.weighted_route(ROUTED, [("delays-1", 100), ("delays-2", 0)], aside=aside)
+    assert gw.aside_of(route) == aside
+    assert gw.weights_of(route) == {"delays-1": 100, "delays-2": 0}
+    assert gw.serves(route, ROUTED.routing)
+
+
+def test_a_route_refers_to_a_version_as_long_as_any_rule_or_filter_does() -> None:
+    for aside in (gw.Aside("delays-2", copied=20), gw.Aside("delays-2", headers=gw.headers(MATCH))):
+        route = gw.weighted_route(ROUTED, [("delays-1", 100)], aside=aside)
+        assert gw.references_of(route) == {"delays-1", "delays-2"}
+    assert gw.references_of(gw.weighted_route(ROUTED, [("delays-1", 100)])) == {"delays-1"}
 
 
 def accepted(generation: int = 3, **statuses: str) -> list[dict[str, Any]]:

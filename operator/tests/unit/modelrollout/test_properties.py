@@ -8,9 +8,10 @@ from datetime import timedelta
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from unit.modelrollout.step_lists import ANY, ENDING, Spec, judges
 from unit.modelrollout.world import NAME, STEPS, World, version_of
 
-from slipway.adapters.gateway import weights_of
+from slipway.adapters.gateway import aside_of, weights_of
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.runtime.controller import Apply, Delete, Plan
 from slipway.runtime.resources import HTTP_ROUTE, INFERENCE_SERVICE, MODEL_ROLLOUT, MODEL_VERSION
@@ -40,6 +41,8 @@ EVENTS = st.one_of(
     st.tuples(st.just("retry"), st.tuples(NUMBERS, st.integers(0, 3))),
     st.tuples(st.just("pin"), st.one_of(st.none(), st.integers(1, 9))),
     st.tuples(st.just("edit_steps"), st.sampled_from([0, 1, 2])),
+    st.tuples(st.just("set_steps"), ANY),
+    st.tuples(st.just("room"), st.sampled_from([0, 1, 2, 1000])),
     st.tuples(st.just("route_edited"), st.none()),
 )
 
@@ -61,6 +64,8 @@ class Laws:
     attempt: Attempt = field(default_factory=Attempt)
     rejected: set[str] = field(default_factory=set)
     stable: set[str] = field(default_factory=set)
+    judging: bool = True
+    """Whether every list of steps so far finds a failing version out."""
 
     def check(self, snapshot: Snapshot, plan: Plan) -> None:
         weights = {service: weight for each in plan.actions for service, weight in self._weights(each).items()}
@@ -71,6 +76,9 @@ class Laws:
         self._keeps_what_serves(plan)
         self._rises_until_the_end(plan)
         self._bad_versions_do_not_become_stable(plan)
+        self._gives_nothing_aside_but_to_ready_candidates(snapshot, plan)
+        self._has_full_size_before_all_requests(snapshot, plan, live, weights)
+        self._shows_the_steps_in_order(snapshot, plan)
 
     def _weights(self, action: object) -> dict[str, int]:
         if isinstance(action, Apply) and action.manifest["metadata"]["name"] == NAME:
@@ -120,17 +128,61 @@ class Laws:
 
     def _bad_versions_do_not_become_stable(self, plan: Plan) -> None:
         stable = (plan.status or {}).get("stable")
-        if stable and self.stable and stable not in self.stable:
+        if stable and self.stable and stable not in self.stable and self.judging:
             assert self.world.behaviour[self.world.service(stable)].failing == 0, "a failing version was promoted"
         if stable:
             self.stable.add(stable)
+
+    def _gives_nothing_aside_but_to_ready_candidates(self, snapshot: Snapshot, plan: Plan) -> None:
+        """Copies and headers: only for the candidate, begun when it is ready, copies only while it has no users."""
+        status = plan.status or {}
+        for action in plan.actions:
+            if not (isinstance(action, Apply) and action.manifest["metadata"]["name"] == NAME):
+                continue
+            if action.manifest["kind"] != "HTTPRoute":
+                continue
+            aside = aside_of(action.manifest)
+            if aside is None:
+                continue
+            server, before = snapshot.servers[aside.service], snapshot.route.aside if snapshot.route else None
+            assert server.alive, "copies or headers for a version without servers"
+            assert server.version == status.get("candidate")
+            assert not aside.copied or weights_of(action.manifest)[aside.service] == 0, "copies beside users' requests"
+            if before is None or before.headers != aside.headers or before.copied < aside.copied:
+                assert server.ready
+                assert snapshot.pins[aside.service].acceptance.accepted
+
+    def _has_full_size_before_all_requests(
+        self, snapshot: Snapshot, plan: Plan, live: dict[str, int], weights: dict[str, int]
+    ) -> None:
+        full = snapshot.rollout.spec.serving.replicas
+        stable = (plan.status or {}).get("stable")
+        for action in plan.actions:
+            if isinstance(action, Apply) and action.manifest["kind"] == "InferenceService":
+                predictor = action.manifest["spec"]["predictor"]
+                least, most = predictor["minReplicas"], predictor["maxReplicas"]
+                assert 1 <= least <= most <= full.max
+                if version_of(action.manifest) == stable:
+                    assert (least, most) == (full.min, full.max), "the stable version is scaled"
+        for service, weight in weights.items():
+            if weight == 100 and live and live.get(service, 0) < 100 and len(live) > 1 and len(weights) > 1:
+                obj = self.world.get(INFERENCE_SERVICE, service)
+                assert obj is not None
+                assert obj["spec"]["predictor"]["minReplicas"] == full.min, "all requests before full size"
+
+    def _shows_the_steps_in_order(self, snapshot: Snapshot, plan: Plan) -> None:
+        shown = (plan.status or {}).get("plan") or ()
+        assert [each["name"] for each in shown] == [each.name for each in snapshot.steps]
+        order = [("Done", "Running", "Waiting").index(each["state"]) for each in shown]
+        assert order == sorted(order)
+        assert order.count(1) <= 1
 
 
 class Run:
     """Plays events in a world and checks the laws after each pass."""
 
     def __init__(self) -> None:
-        self.world = World({"rollback": {"keepPrevious": "60s"}})
+        self.world = World({"rollback": {"keepPrevious": "60s"}, "serving": {"replicas": {"min": 2, "max": 4}}})
         self.laws = Laws(self.world)
         self.names: dict[int, str] = {1: self.world.serve_first()}
         self.laws.stable.add(self.names[1])
@@ -225,7 +277,15 @@ class Run:
 
     def _edit_steps(self, which: object) -> None:
         steps = (STEPS, PAUSED, TIMED)[int(str(which))]
-        self.world.edit(MODEL_ROLLOUT, NAME, {"spec": {"steps": steps}})
+        self._set_steps({"steps": steps, "strategy": None})
+
+    def _set_steps(self, spec: object) -> None:
+        assert isinstance(spec, dict)
+        self.laws.judging &= judges(spec)
+        self.world.edit(MODEL_ROLLOUT, NAME, {"spec": spec})
+
+    def _room(self, servers: object) -> None:
+        self.world.room = int(str(servers))
 
     def _route_edited(self, _: object) -> None:
         """Somebody takes the host names off the route."""
@@ -234,14 +294,16 @@ class Run:
             spec = {name: value for name, value in route["spec"].items() if name != "hostnames"}
             self.world.put(HTTP_ROUTE, {**route, "spec": spec})
 
-    def calm(self) -> None:
+    def calm(self, last: Spec) -> None:
         """Nothing happens any more but requests: everything that can end must end."""
         world = self.world
         world.gateway.answering = world.kserve_answering = True
         world.unready.clear()
         world.doubted.clear()
         world.rate = 1000
-        self._edit_steps(0)
+        world.named_rate = 100
+        world.room = 1000
+        self._set_steps(last)
         quiet = 0
         for _ in range(900):
             before = world.writes
@@ -257,12 +319,12 @@ BOUNDS = settings(
 
 
 @BOUNDS
-@given(st.lists(EVENTS, max_size=20))
-def test_laws_hold_and_every_rollout_ends(events: list[tuple[str, object]]) -> None:
+@given(st.lists(EVENTS, max_size=20), st.one_of(st.just({"steps": STEPS, "strategy": None}), ENDING))
+def test_laws_hold_and_every_rollout_ends(events: list[tuple[str, object]], last: Spec) -> None:
     run = Run()
     for event, argument in events:
         run.play(event, argument)
-    run.calm()
+    run.calm(last)
     world, status = run.world, run.world.status
     assert status.candidate is None, world.rollout["status"]
     assert {each.role for each in status.versions or ()} == {"Stable"}
