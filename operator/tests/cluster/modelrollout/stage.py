@@ -22,8 +22,14 @@ import aiohttp
 import envoy
 from aiohttp import web
 
-from slipway.adapters.gateway import PIN_HEADER, token_of, weights_of
-from slipway.adapters.kserve import SERVICE_LABEL, VERSION_ANNOTATION, predictor_of
+from slipway.adapters.gateway import (
+    MODEL_ROUTE_RULE,
+    Aside,
+    aside_of,
+    mirror_cluster,
+    references_of,
+)
+from slipway.adapters.kserve import SERVICE_LABEL, VERSION_ANNOTATION, inference_service_of, predictor_of
 from slipway.runtime.client import Client
 from slipway.runtime.errors import ApiError
 from slipway.runtime.resources import ENDPOINT_SLICE, HTTP_ROUTE, INFERENCE_SERVICE, Object
@@ -56,22 +62,25 @@ class Server:
 
 
 class Servers:
-    """Starts and ends the servers of versions; `failing` versions answer every second request with 500."""
+    """Starts and ends the servers of versions; `failing` versions answer every second request with 500.
+
+    `seen` counts what came to each version, answers that reach nobody included.
+    """
 
     def __init__(self) -> None:
         self.failing: set[str] = set()
         self.broken: set[str] = set()
         self.running: dict[str, Server] = {}
+        self.seen = Counter[str]()
 
     async def start(self, service: str, version: str) -> None:
         if service in self.running:
             return
-        answers = Counter[str]()
 
         async def answer(request: web.Request) -> web.Response:
-            answers[version] += 1
+            self.seen[version] += 1
             self.running[service].paths.add(request.path)
-            failed = version in self.failing and answers[version] % 2 == 0
+            failed = version in self.failing and self.seen[version] % 2 == 0
             return web.json_response({"modelVersion": version}, status=500 if failed else 200)
 
         app = web.Application()
@@ -150,8 +159,15 @@ class Envoy:
 
     async def take(self, namespace: str, routes: list[Object], servers: Servers) -> None:
         """Take in what the routes say: clusters before routes where they come, after them where they go."""
-        services = {service for route in routes for service in weights_of(route) if service in servers.running}
-        wanted = [self._cluster(namespace, servers.running[service]) for service in sorted(services)]
+        services = {service for route in routes for service in references_of(route) if service in servers.running}
+        wanted = [
+            self._cluster(_merged(namespace, service), servers.running[service].port) for service in sorted(services)
+        ]
+        for route in routes:
+            aside = aside_of(route)
+            if aside is not None and aside.copied and aside.service in services:
+                copies = mirror_cluster(namespace, route["metadata"]["name"])
+                wanted.append(self._cluster(copies, servers.running[aside.service].port))
         before = self._written("clusters")
         names = {each["name"] for each in wanted}
         self.write("clusters", [*wanted, *(each for each in before if each["name"] not in names)])
@@ -164,9 +180,8 @@ class Envoy:
         found: list[Object] = json.loads((self.folder / f"{name}.json").read_text())["resources"]
         return found
 
-    def _cluster(self, namespace: str, server: Server) -> Object:
-        name = f"service/{namespace}/{predictor_of(server.service)}/80/http"
-        endpoints = [{"lb_endpoints": [{"endpoint": {"address": local(server.port)}}]}]
+    def _cluster(self, name: str, port: int) -> Object:
+        endpoints = [{"lb_endpoints": [{"endpoint": {"address": local(port)}}]}]
         return {
             "@type": f"{_CONFIG}.cluster.v3.Cluster",
             "name": name,
@@ -176,25 +191,50 @@ class Envoy:
         }
 
     def _matches(self, namespace: str, routes: list[Object], services: set[str]) -> list[Object]:
-        """Pin routes first: a match with a header is more specific."""
+        """Matches with more headers first: they are more specific."""
         found = []
-        for route in sorted(routes, key=lambda each: not token_of(each)):
-            path = route["spec"]["rules"][0]["matches"][0]["path"]["value"]
-            match: Object = {"path_separated_prefix": path}
-            token = token_of(route)
-            if token:
-                match["headers"] = [{"name": PIN_HEADER, "string_match": {"exact": token}}]
-            clusters: list[Object] = [
-                {"name": f"service/{namespace}/{predictor_of(service)}/80/http", "weight": weight}
-                for service, weight in weights_of(route).items()
-                if service in services
-            ]
-            # With weights that add up to nothing, the gateway has nowhere to send requests.
-            if sum(int(each["weight"]) for each in clusters):
-                rewrite = {"pattern": {"regex": f"^{path}/"}, "substitution": "/"}
-                action = {"weighted_clusters": {"clusters": clusters}, "regex_rewrite": rewrite}
-                found.append({"match": match, "route": action})
-        return found
+        for route in routes:
+            aside = aside_of(route)
+            for rule in route["spec"]["rules"]:
+                one = self._match(namespace, rule, services)
+                if one is not None and rule["name"] == MODEL_ROUTE_RULE and aside is not None and aside.copied:
+                    cluster = mirror_cluster(namespace, route["metadata"]["name"])
+                    one["route"]["request_mirror_policies"] = [_mirror(cluster, aside)]
+                found += [one] if one is not None else []
+        return sorted(found, key=lambda each: -len(each["match"].get("headers", ())))
+
+    def _match(self, namespace: str, rule: Object, services: set[str]) -> Object | None:
+        (match,) = rule["matches"]
+        path = match["path"]["value"]
+        headers = [_header(each) for each in match.get("headers") or ()]
+        clusters: list[Object] = [
+            {"name": _merged(namespace, service), "weight": int(each["weight"])}
+            for each in rule["backendRefs"]
+            if (service := inference_service_of(each["name"])) in services
+        ]
+        # With weights that add up to nothing, the gateway has nowhere to send requests.
+        if not sum(int(each["weight"]) for each in clusters):
+            return None
+        rewrite = {"pattern": {"regex": f"^{path}/"}, "substitution": "/"}
+        action: Object = {"weighted_clusters": {"clusters": clusters}, "regex_rewrite": rewrite}
+        matched: Object = {"path_separated_prefix": path}
+        return {"match": matched | ({"headers": headers} if headers else {}), "route": action}
+
+
+def _merged(namespace: str, service: str) -> str:
+    return f"service/{namespace}/{predictor_of(service)}/80/http"
+
+
+def _header(match: Object) -> Object:
+    exact = match.get("type", "Exact") == "Exact"
+    value: Object = {"exact": match["value"]} if exact else {"safe_regex": {"regex": match["value"]}}
+    return {"name": match["name"], "string_match": value}
+
+
+def _mirror(cluster: str, aside: Aside) -> Object:
+    """As Envoy Gateway writes it."""
+    share = {"default_value": {"numerator": aside.copied, "denominator": "HUNDRED"}}
+    return {"cluster": cluster, "runtime_fraction": share, "disable_shadow_host_suffix_append": True}
 
 
 # ---- KServe and the gateway's control plane --------------------------------------------------------------------------
@@ -224,6 +264,8 @@ class Stage:
             if name not in self.servers.running and name not in self.servers.broken:
                 await self.servers.start(name, service["metadata"]["annotations"][VERSION_ANNOTATION])
                 await self._make_endpoints(service)
+            elif name in self.servers.running:
+                await self._scale_endpoints(service)
             await self._state_ready(service, name not in self.servers.broken)
         for name in set(self.servers.running) - names:
             await self.servers.stop(name)
@@ -240,9 +282,16 @@ class Stage:
                 "kind": "EndpointSlice",
                 "metadata": {"name": name, "namespace": self._namespace, "labels": labels},
                 "addressType": "IPv4",
-                "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": True}}],
+                "endpoints": _endpoints(service),
             },
         )
+
+    async def _scale_endpoints(self, service: Object) -> None:
+        """As many addresses as there are to be servers; only one server runs."""
+        key = ENDPOINT_SLICE.key(service["metadata"]["name"], self._namespace)
+        live = await self._client.get(key)
+        if len(live["endpoints"]) != len(_endpoints(service)):
+            await self._client.merge(key, {"endpoints": _endpoints(service)})
 
     async def _state_ready(self, service: Object, ready: bool) -> None:
         status: Object = {"observedGeneration": 1, "conditions": [{"type": "Ready", "status": str(ready)}]}
@@ -290,6 +339,11 @@ class Stage:
 
     async def close(self) -> None:
         await self.servers.close()
+
+
+def _endpoints(service: Object) -> list[Object]:
+    count = service["spec"]["predictor"]["minReplicas"]
+    return [{"addresses": [f"10.0.0.{each + 1}"], "conditions": {"ready": True}} for each in range(count)]
 
 
 @asynccontextmanager

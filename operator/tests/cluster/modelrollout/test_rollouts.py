@@ -2,234 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-import pytest_asyncio
-import yaml
-from cluster.modelrollout.stage import PARENT, Stage, SteadyClient, sending, staged
-from kubernetes.aio.client import ApiClient, ApiException, ApisApi, CustomObjectsApi
+from cluster.modelrollout.director import (
+    NAME,
+    PROJECT,
+    Director,
+    Eventually,
+    only,
+    rejected,
+    rollout,
+    serves,
+    stalled,
+    weight_is,
+)
+from cluster.modelrollout.stage import SteadyClient, sending
 
 from slipway.adapters.envoy_stats import GatewayStatistics
-from slipway.adapters.gateway import PIN_HEADER, token_of, weights_of
+from slipway.adapters.gateway import PIN_HEADER, token_of
 from slipway.controllers.modelrollout import ModelRolloutController
 from slipway.runtime.client import Client
-from slipway.runtime.connection import Connection
-from slipway.runtime.errors import AlreadyExists, Invalid
-from slipway.runtime.resources import (
-    EVENT,
-    GATEWAY,
-    HTTP_ROUTE,
-    INFERENCE_SERVICE,
-    MODEL_ROLLOUT,
-    MODEL_VERSION,
-    NAMESPACE,
-    PLATFORM,
-    POD,
-    SERVICE_ACCOUNT,
-    Object,
-)
-from slipway_cluster import gobuild
+from slipway.runtime.errors import Invalid
+from slipway.runtime.resources import EVENT, HTTP_ROUTE, INFERENCE_SERVICE, MODEL_ROLLOUT, Object
 
 pytestmark = pytest.mark.timeout(300)
-
-REPOSITORY = Path(__file__).parents[4]
-PROJECT = "flight-delays"
-NAME = "delays"
-Eventually = Callable[..., Awaitable[Any]]
-
-STEPS: list[Object] = [
-    {"name": "some", "setWeight": 30},
-    {"name": "watch", "analyze": {"for": "3s"}},
-    {"name": "everyone", "setWeight": 100},
-]
-CHECKS: list[Object] = [
-    {"name": "success", "metric": "successPercent", "min": "95", "minimumRequests": 20, "window": "10s"}
-]
-
-
-@cache
-def crd_manifests() -> tuple[Object, ...]:
-    """Slipway's CRDs, and those of KServe and Gateway API from the pinned modules: two megabytes, so read once."""
-    kserve = gobuild.module_folder("kserve", "github.com/kserve/kserve") / "charts" / "kserve-crd" / "templates"
-    gateway = gobuild.module_folder("envoy-gateway", "sigs.k8s.io/gateway-api") / "config" / "crd" / "standard"
-    files = [
-        *sorted((REPOSITORY / "crds").glob("*.yaml")),
-        kserve / "serving.kserve.io_inferenceservices.yaml",
-        gateway / "gateway.networking.k8s.io_httproutes.yaml",
-        gateway / "gateway.networking.k8s.io_gateways.yaml",
-    ]
-    return tuple(yaml.load(file.read_text(), yaml.CSafeLoader) for file in files)
-
-
-@pytest_asyncio.fixture
-async def crds(install_crds: Any, connection: Connection, eventually: Eventually) -> None:
-    """The CRDs, installed once for each API server."""
-    api = await connection.api()
-    try:
-        if not await discovered(api, crd_manifests()):
-            await install_crds(*crd_manifests())
-            await eventually(lambda: discovered(api, crd_manifests()), seconds=90, pause=0.5)
-    finally:
-        await api.close()
-
-
-async def discovered(api: ApiClient, manifests: Sequence[Object]) -> bool:
-    """Whether discovery names the kinds: it lags behind the CRDs, and kopf looks there only when a CRD changes."""
-    groups = {group.name for group in (await ApisApi(api).get_api_versions()).groups}
-    for manifest in manifests:
-        spec = manifest["spec"]
-        if spec["group"] not in groups:
-            return False
-        version = spec["versions"][0]["name"]
-        try:
-            found = await CustomObjectsApi(api).get_api_resources(spec["group"], version)
-        except ApiException:
-            return False
-        if spec["names"]["plural"] not in {each.name for each in found.resources}:
-            return False
-    return True
-
-
-@pytest_asyncio.fixture
-async def stage(
-    crds: None,  # noqa: ARG001 - installed for their effect
-    client: Client,
-    namespace: str,
-    tmp_path: Path,
-) -> AsyncIterator[Stage]:
-    """Platform, Gateway and a proxy pod, which name the Envoy of this test."""
-    async with staged(client, namespace, tmp_path) as one:
-        await make_surroundings(client, one.proxy.admin)
-        yield one
-
-
-async def make_surroundings(client: Client, statistics_port: int) -> None:
-    for name in ("slipway-system", "envoy"):
-        with contextlib.suppress(AlreadyExists):
-            await client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    secret = {"namespace": "slipway-system", "name": "s3"}
-    spec = {
-        "artifacts": {"s3": {"endpoint": "http://store:8333", "bucket": "slipway", "secretRef": secret}},
-        "features": {"postgres": {"secretRef": secret}},
-        "gateway": {"parentRef": PARENT, "statisticsPort": statistics_port},
-    }
-    await client.apply(PLATFORM, made(PLATFORM, {"name": "default"}, spec))
-    listeners = [{"name": "http", "port": 80, "protocol": "HTTP"}]
-    await client.apply(GATEWAY, made(GATEWAY, PARENT, {"gatewayClassName": "envoy", "listeners": listeners}))
-    labels = {
-        "app.kubernetes.io/managed-by": "envoy-gateway",
-        "gateway.envoyproxy.io/owning-gateway-name": PARENT["name"],
-        "gateway.envoyproxy.io/owning-gateway-namespace": PARENT["namespace"],
-    }
-    container = {"name": "envoy", "image": "envoy", "securityContext": {}}
-    pod = made(POD, {"name": "envoy", "namespace": "envoy", "labels": labels}, {"containers": [container]})
-    pod["spec"]["serviceAccountName"] = "default"
-    pod["spec"]["automountServiceAccountToken"] = False
-    await make_service_account(client)
-    with contextlib.suppress(AlreadyExists):
-        await client.create(POD, pod)
-    live = await client.get(POD.key("envoy", "envoy"))
-    addresses = {"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
-    await client.replace_status(live, POD, addresses)
-
-
-async def make_service_account(client: Client) -> None:
-    """No controller makes the account here without which no pod is admitted."""
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "envoy"}}
-    with contextlib.suppress(AlreadyExists):
-        await client.create(SERVICE_ACCOUNT, account)
-
-
-def made(type_: Any, metadata: Object, spec: Object) -> Object:
-    return {"apiVersion": type_.api_version, "kind": type_.kind, "metadata": dict(metadata), "spec": spec}
-
-
-def version(namespace: str, number: int, *, passed: bool = True) -> Object:
-    digest = f"{number:010x}" + "a" * 54
-    kinds = ("parameters", "configuration", "featurePipeline", "trainingSet", "validationSet", "testSet", "code")
-    folder = f"s3://slipway/models/{namespace}/{PROJECT}/{digest[:10]}"
-    spec = {
-        "projectRef": {"name": PROJECT},
-        "run": {"name": "run", "uid": "u"},
-        "datasetVersionRef": {"name": "flights-1"},
-        "digests": {
-            **dict.fromkeys((*kinds, "pipeline"), f"sha256:{'b' * 64}"),
-            "model": f"sha256:{digest}",
-            "image": "runner",
-        },
-        "artifact": folder,
-        "manifest": f"{folder}/manifest.json",
-        "manifestDigest": f"sha256:{'c' * 64}",
-        "inputs": [{"name": "carrier", "type": "String", "source": "Request"}],
-        "metrics": [],
-        "score": "0.8",
-        "verdicts": [],
-        "passed": passed,
-        "evaluation": f"{folder}/evaluation.json",
-    }
-    return made(MODEL_VERSION, {"name": f"{PROJECT}-{digest[:10]}", "namespace": namespace}, spec)
-
-
-def rollout(namespace: str, **spec: Any) -> Object:
-    whole = {
-        "projectRef": {"name": PROJECT},
-        "routing": {"hostnames": ["models.example.com"], "path": "/delays"},
-        "steps": STEPS,
-        "checks": CHECKS,
-        "rollback": {"keepPrevious": "1s"},
-        **spec,
-    }
-    return made(MODEL_ROLLOUT, {"name": NAME, "namespace": namespace}, whole)
-
-
-class Director:
-    """Reads and changes the rollout of a test."""
-
-    def __init__(self, client: Client, namespace: str, stage: Stage) -> None:
-        self.client = client
-        self.namespace = namespace
-        self.stage = stage
-        self.key = MODEL_ROLLOUT.key(NAME, namespace)
-
-    async def status(self) -> Object:
-        obj = await self.client.find(self.key)
-        return (obj or {}).get("status") or {}
-
-    async def stable(self) -> str:
-        return str((await self.status()).get("stable", ""))
-
-    async def add_version(self, number: int) -> str:
-        """Versions have an age in whole seconds: of two made in one second, the name decides."""
-        obj = await self.client.create(MODEL_VERSION, version(self.namespace, number))
-        return str(obj["metadata"]["name"])
-
-    async def weights(self) -> dict[str, int]:
-        route = await self.client.find(HTTP_ROUTE.key(NAME, self.namespace))
-        return weights_of(route) if route else {}
-
-    async def names(self, type_: Any) -> list[str]:
-        return [each["metadata"]["name"] for each in await self.client.list(type_, self.namespace)]
-
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.stage.proxy.listener}/delays/v1/models/{NAME}:predict"
-
-
-@pytest.fixture
-def director(client: Client, namespace: str, stage: Stage) -> Director:
-    return Director(client, namespace, stage)
-
-
-@pytest_asyncio.fixture
-async def statistics() -> AsyncIterator[GatewayStatistics]:
-    one = GatewayStatistics()
-    yield one
-    await one.close()
 
 
 async def test_a_canary_is_promoted_and_no_request_is_lost(
@@ -369,27 +167,3 @@ async def test_steps_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(Invalid, match=says):
         await client.create(MODEL_ROLLOUT, rollout(namespace, steps=steps))
-
-
-# ---- what is waited for ----------------------------------------------------------------------------------------------
-async def serves(director: Director, name: str) -> bool:
-    status = await director.status()
-    ready = [each for each in status.get("conditions", ()) if each["type"] == "Ready"]
-    return status.get("stable") == name and bool(ready) and ready[0]["status"] == "True"
-
-
-async def stalled(director: Director, reason: str) -> bool:
-    conditions = (await director.status()).get("conditions", ())
-    return (reason, "True") in [(each["reason"], each["status"]) for each in conditions if each["type"] == "Stalled"]
-
-
-async def rejected(director: Director, name: str) -> bool:
-    return name in [each["name"] for each in (await director.status()).get("rejected", ())]
-
-
-async def weight_is(director: Director, service: str, weight: int) -> bool:
-    return (await director.weights()).get(service) == weight
-
-
-async def only(director: Director, service: str) -> bool:
-    return await director.names(INFERENCE_SERVICE) == [service]
