@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -42,11 +43,10 @@ async def fill(
     columns: dict[str, list[Any]],
     *,
     fail_on_missing: bool,
-) -> dict[str, dict[str, int]]:
+) -> dict[str, list[str]]:
     """Complete the feature columns in place: what the request carries wins, then the store, then the default.
 
-    Returns how many values of each feature came from where. Refused (503) for a missing value when defaults are not
-    wanted.
+    Returns where each value of each feature came from. Refused (503) for a missing value when defaults are not wanted.
     """
     wanted = [f for f in fields if None in columns[f.name]]
     rows = sorted({i for f in wanted for i, value in enumerate(columns[f.name]) if value is None})
@@ -54,10 +54,10 @@ async def fill(
     if wanted and source is not None:
         answer = await source.lookup([instances[i] for i in rows], [f.name for f in wanted])
     place = {row: i for i, row in enumerate(rows)}
-    origins: dict[str, dict[str, int]] = {}
+    origins: dict[str, list[str]] = {}
     for spec in fields:
         found = answer.values.get(spec.name)
-        counts: dict[str, int] = {}
+        came: list[str] = []
         for row, carried in enumerate(columns[spec.name]):
             value, origin = carried, "request"
             if carried is None:
@@ -65,9 +65,9 @@ async def fill(
             if value is None:
                 value, origin = _default(spec, row, answer.outcome, fail=fail_on_missing)
             columns[spec.name][row] = value
-            counts[origin] = counts.get(origin, 0) + 1
-        origins[spec.name] = counts
-        for origin, number in counts.items():
+            came.append(origin)
+        origins[spec.name] = came
+        for origin, number in Counter(came).items():
             metrics.LOOKUPS.labels(origin).inc(number)
     return origins
 

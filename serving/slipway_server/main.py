@@ -13,6 +13,7 @@ from slipway_server import logs
 from slipway_server.artifact import MODEL, verified_manifest
 from slipway_server.errors import StartError
 from slipway_server.online import OnlineStore
+from slipway_server.predictionlog import Encode, PredictionLog, Store
 from slipway_server.settings import Settings, read_settings
 
 log = logging.getLogger("slipway.server")
@@ -47,7 +48,7 @@ def _serve() -> None:
     model = SlipwayModel(
         settings.model_name, version, manifest, classifier, source, fail_on_missing=settings.fail_on_missing
     )
-    SlipwayModelServer(settings, model).run()
+    SlipwayModelServer(settings, model, _prediction_log(settings, manifest)).run()
 
 
 def _feature_source(settings: Settings, manifest: ModelManifest) -> OnlineStore | None:
@@ -66,6 +67,30 @@ def _feature_source(settings: Settings, manifest: ModelManifest) -> OnlineStore 
     )
     store.open()
     return store
+
+
+def _prediction_log(settings: Settings, manifest: ModelManifest) -> PredictionLog | None:
+    """The prediction log, its thread started; None when nothing is to be logged."""
+    wanted = settings.predictions
+    if wanted is None:
+        return None
+
+    def opened() -> tuple[Store, Encode]:
+        from slipway_server.predictionfile import Encoder
+        from slipway_server.predictionstore import S3
+
+        encoder = Encoder(manifest.inputs, wanted.redact)
+        return S3(wanted), encoder
+
+    predictions = PredictionLog(
+        wanted.prefix,
+        manifest.inputs,
+        sample_percent=wanted.sample_percent,
+        flush_seconds=wanted.flush_seconds,
+        opened=opened,
+    )
+    predictions.open()
+    return predictions
 
 
 def _exit(error: StartError) -> NoReturn:

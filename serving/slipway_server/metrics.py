@@ -20,6 +20,16 @@ LOOKUPS = Counter(
     ["result"],
 )
 BREAKER_OPEN = Gauge("slipway_feature_store_open", "1 while the online store is left alone after failures.")
+PREDICTIONS_WRITTEN = Counter("slipway_prediction_log_rows_total", "Instances that the store has taken.")
+PREDICTIONS_DROPPED = Counter(
+    "slipway_prediction_log_dropped_rows_total",
+    "Instances that were not logged: the queue was full (full), the server ended before the store took them (store), or"
+    " they could not be written as Parquet (error).",
+    ["reason"],
+)
+PREDICTIONS_FAILED_PUTS = Counter("slipway_prediction_log_failed_puts_total", "Writes that the store did not take.")
 
+for _reason in ("full", "store", "error"):
+    PREDICTIONS_DROPPED.labels(_reason)
 for _result in ("hit", "request", "default", "timeout", "error"):
     LOOKUPS.labels(_result)

@@ -10,6 +10,7 @@ from typing import Any
 
 from slipway_server import metrics
 from slipway_server.drain import Drain
+from slipway_server.predictionlog import PredictionLog
 from slipway_server.requestlog import RequestLog, RequestRecord, begin, request_id
 
 log = logging.getLogger("slipway.access")
@@ -24,8 +25,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 class Tracing:
     """ASGI middleware; see the module. An exception that nobody handled is answered here, without its traceback."""
 
-    def __init__(self, app: App, *, version: str, requests: RequestLog, drain: Drain) -> None:
+    def __init__(
+        self, app: App, *, version: str, requests: RequestLog, drain: Drain, predictions: PredictionLog | None
+    ) -> None:
         self._app = app
+        self._predictions = predictions
         self._version = version
         self._requests = requests
         self._drain = drain
@@ -44,6 +48,9 @@ class Tracing:
         if prediction:
             record.milliseconds = (time.perf_counter() - started) * 1000
             metrics.REQUESTS.labels(str(record.status)).observe(record.milliseconds / 1000)
+            if self._predictions is not None:
+                self._predictions.offer(record, _bytes_header(scope, b"host"))
+            record.answer = None  # the record is kept for a while, the answer need not be
             self._requests.add(record)
             log.info("prediction", extra={"fields": record.wire()})
 
@@ -75,7 +82,9 @@ class Tracing:
 
 
 def _header(scope: Scope, name: bytes) -> str | None:
-    for key, value in scope["headers"]:
-        if key == name:
-            return bytes(value).decode("latin-1")
-    return None
+    value = _bytes_header(scope, name)
+    return None if value is None else value.decode("latin-1")
+
+
+def _bytes_header(scope: Scope, name: bytes) -> bytes | None:
+    return next((bytes(value) for key, value in scope["headers"] if key == name), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,15 @@ from slipway.contracts.digests import digest_json
 from slipway.contracts.jobs import ModelManifest
 from slipway_server import metrics
 from slipway_server.batching import Batcher
+from slipway_server.decision import DECISION_THRESHOLD
 from slipway_server.errors import Refused, StartError
 from slipway_server.features import FeatureSource, fill
 from slipway_server.inputs import Instance, frame, parse_instances, request_values
-from slipway_server.requestlog import current
+from slipway_server.requestlog import Answer, current
 
 log = logging.getLogger("slipway.model")
 
 _TENSOR_TYPES = {"String": "BYTES", "Integer": "INT64", "Double": "FP64", "Boolean": "BOOL", "Timestamp": "BYTES"}
-DECISION_THRESHOLD = 0.5
-"""Probability from which `label` is true: what scikit-learn's `predict` does for two classes."""
 
 
 class Classifier:
@@ -101,9 +101,8 @@ class SlipwayModel(Model):  # type: ignore[misc]
         record.instances = len(instances)
         columns = {field.name: request_values(instances, field) for field in self._manifest.inputs}
         record.inputs_digest = digest_json([{name: row[name] for name in columns if name in row} for row in instances])
-        record.features = await fill(
-            self._source, instances, self._features, columns, fail_on_missing=self._fail_on_missing
-        )
+        origins = await fill(self._source, instances, self._features, columns, fail_on_missing=self._fail_on_missing)
+        record.features = {name: dict(Counter(came)) for name, came in origins.items()}
         try:
             probabilities = await self._predict(columns, len(instances))
         except Exception as error:
@@ -115,6 +114,7 @@ class SlipwayModel(Model):  # type: ignore[misc]
                 detail=f"{type(error).__name__}: {error}"[:500],
             ) from error
         _must_be_finite(probabilities, self.version)
+        record.answer = Answer(columns, origins, probabilities)
         return probabilities
 
     def _v2_response(self, request: InferRequest, probabilities: list[float]) -> InferResponse:

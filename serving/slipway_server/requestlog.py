@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +12,15 @@ from typing import Any
 
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
 _MAX_ID = 128
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model saw and said: values by input, where those of features came from, a probability an instance."""
+
+    columns: Mapping[str, Sequence[Any]]
+    origins: Mapping[str, Sequence[str]]
+    probabilities: Sequence[float]
 
 
 @dataclass
@@ -26,6 +36,8 @@ class RequestRecord:
     inputs_digest: str | None = None
     features: dict[str, dict[str, int]] = field(default_factory=dict)
     error: str | None = None
+    answer: Answer | None = None
+    """Until the prediction log has taken it; not kept for `slipway why`."""
 
     def wire(self) -> dict[str, Any]:
         """The JSON form, camelCase."""

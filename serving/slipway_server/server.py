@@ -20,6 +20,7 @@ from slipway_server.drain import Drain
 from slipway_server.errors import Refused
 from slipway_server.middleware import Tracing
 from slipway_server.model import SlipwayModel
+from slipway_server.predictionlog import PredictionLog
 from slipway_server.requestlog import RequestLog, current
 from slipway_server.settings import Settings
 
@@ -27,6 +28,8 @@ log = logging.getLogger("slipway.server")
 
 _KEEP_ALIVE = 65
 """Seconds; longer than gateways keep idle connections, so that they close first and no request meets a closed one."""
+_LAST_PREDICTIONS = 5.0
+"""Seconds that the prediction log gets after the last request; they fit into the pod's grace period after the drain."""
 _APP = "kserve.model_server:app"
 
 
@@ -71,9 +74,18 @@ class DrainingServer(uvicorn.Server):
 class SlipwayRESTServer(RESTServer):  # type: ignore[misc]
     """The SDK's endpoints, with our errors, middleware and `/slipway/requests/ID`."""
 
-    def __init__(self, *args: Any, drain: Drain, version: str, requests: RequestLog, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        drain: Drain,
+        version: str,
+        requests: RequestLog,
+        predictions: PredictionLog | None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._drain = drain
+        self._predictions = predictions
         self._version = version
         self._requests = requests
         self._server = DrainingServer(self.config, drain)
@@ -93,7 +105,9 @@ class SlipwayRESTServer(RESTServer):  # type: ignore[misc]
         return JSONResponse(record.wire())
 
     def _add_middlewares(self, app: FastAPI) -> None:
-        app.add_middleware(Tracing, version=self._version, requests=self._requests, drain=self._drain)
+        app.add_middleware(
+            Tracing, version=self._version, requests=self._requests, drain=self._drain, predictions=self._predictions
+        )
 
     def _add_exception_handlers(self, app: FastAPI) -> None:
         super()._add_exception_handlers(app)
@@ -125,8 +139,9 @@ def _sentence(text: str, status: int, detail: str | None = None) -> JSONResponse
 class SlipwayModelServer(ModelServer):  # type: ignore[misc]
     """The SDK's server for exactly one model, REST only."""
 
-    def __init__(self, settings: Settings, model: SlipwayModel) -> None:
+    def __init__(self, settings: Settings, model: SlipwayModel, predictions: PredictionLog | None) -> None:
         super().__init__(http_port=settings.http_port, enable_grpc=False, workers=1)
+        self._predictions = predictions
         drain = Drain(settings.drain_minimum, settings.drain_quiet, settings.drain_maximum)
         self.dataplane = ReadyDataPlane(drain, model, model_registry=self.registered_models)
         self.register_model(model)
@@ -141,9 +156,12 @@ class SlipwayModelServer(ModelServer):  # type: ignore[misc]
             drain=drain,
             version=model.version,
             requests=RequestLog(settings.requests_kept),
+            predictions=predictions,
         )
 
     def run(self) -> None:
         """Serve until a signal. OSError-free: uvicorn logs a port that is taken and exits."""
         log.info("Serving", extra={"fields": {"port": self.http_port}})
         asyncio.run(self._rest_server.start())
+        if self._predictions is not None:
+            self._predictions.close(_LAST_PREDICTIONS)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from slipway_server.errors import StartError
+
+log = logging.getLogger("slipway.server")
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,25 @@ class FeastConnection:
     database: str
     username: str
     password: str
+
+
+@dataclass(frozen=True)
+class PredictionLogSettings:
+    """Where predictions are logged, and which.
+
+    :param prefix: folder of this version, ending in `/`
+    :param redact: inputs whose values are left out
+    """
+
+    endpoint: str
+    bucket: str
+    region: str
+    access_key: str
+    secret_key: str
+    prefix: str
+    sample_percent: int
+    redact: frozenset[str]
+    flush_seconds: float
 
 
 @dataclass(frozen=True)
@@ -39,6 +61,7 @@ class Settings:
     drain_minimum: float
     drain_quiet: float
     drain_maximum: float
+    predictions: PredictionLogSettings | None
 
 
 def read_settings(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -58,6 +81,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str] = os.environ) 
         drain_minimum=_number(environ, "SLIPWAY_DRAIN_SECONDS", "5", least=0),
         drain_quiet=_number(environ, "SLIPWAY_DRAIN_QUIET_SECONDS", "1", least=0),
         drain_maximum=_number(environ, "SLIPWAY_DRAIN_MAX_SECONDS", "25", least=0),
+        predictions=_predictions(environ),
     )
 
 
@@ -83,6 +107,31 @@ def _feast(environ: Mapping[str, str]) -> FeastConnection | None:
         database=environ["SLIPWAY_FEAST_DATABASE"],
         username=environ["SLIPWAY_FEAST_USERNAME"],
         password=environ.get("SLIPWAY_FEAST_PASSWORD", ""),
+    )
+
+
+def _predictions(environ: Mapping[str, str]) -> PredictionLogSettings | None:
+    """None when nothing is to be logged. A store that is not known is no reason not to serve: that is logged only."""
+    name = "SLIPWAY_PREDICTION_LOG"
+    prefix = environ.get(f"{name}_PREFIX")
+    if not prefix:
+        return None
+    keys = [f"{name}_S3_{part}" for part in ("ENDPOINT", "BUCKET", "ACCESS_KEY", "SECRET_KEY")]
+    missing = [key for key in keys if not environ.get(key)]
+    if missing:
+        log.warning("%s_PREFIX is set and %s is not: predictions are not logged", name, " and ".join(missing))
+        return None
+    endpoint, bucket, access_key, secret_key = (environ[key] for key in keys)
+    return PredictionLogSettings(
+        endpoint=endpoint,
+        bucket=bucket,
+        region=environ.get(f"{name}_S3_REGION") or "us-east-1",
+        access_key=access_key,
+        secret_key=secret_key,
+        prefix=prefix.rstrip("/") + "/",
+        sample_percent=int(_number(environ, f"{name}_SAMPLE_PERCENT", "100", least=1)),
+        redact=frozenset(part for part in environ.get(f"{name}_REDACT", "").split(",") if part),
+        flush_seconds=_number(environ, f"{name}_FLUSH_SECONDS", "15", least=0.01),
     )
 
 
