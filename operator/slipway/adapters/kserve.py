@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from slipway.adapters import predictions
 from slipway.adapters.pools import is_extended, pool_marks
+from slipway.adapters.predictions import PredictionLogging
 from slipway.api.computepool import ComputePool
 from slipway.api.meta import parse_duration
 from slipway.api.modelrollout import Replicas, Serving
@@ -86,6 +88,7 @@ class Deployment:
     serving: Serving
     pool: ComputePool | None = None
     size: Replicas | None = None
+    predictions: PredictionLogging | None = None
 
 
 def service_of(rollout: str, digest: str) -> str:
@@ -185,6 +188,9 @@ def _environment(deployment: Deployment, model: Model) -> list[Object]:
             }
             for key in ("host", "port", "database", "username", "password")
         ]
+    if deployment.predictions is not None:
+        folder = predictions.version_folder(deployment.namespace, deployment.rollout, model.name)
+        environment += predictions.environment(deployment.predictions, folder, deployment.project)
     return environment
 
 

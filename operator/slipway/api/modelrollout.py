@@ -29,6 +29,7 @@ from slipway.api.meta import (
     rule,
     same_project,
 )
+from slipway.api.rollout_predictions import LOG_METRICS, Comparison, PredictionLog, PredictionLogStatus
 from slipway.api.rollout_steps import Step
 from slipway.api.rollout_strategy import Strategy
 
@@ -109,20 +110,46 @@ HistogramBound = Literal[1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 1000
 
 
 class Check(ApiModel):
-    """A condition on the new version, counted at the gateway."""
+    """A condition on the new version, counted at the gateway or computed from the prediction log."""
 
     rules: ClassVar = (
         rule(
             "(self.metric == 'shareBelowMilliseconds') == has(self.bound)",
             "set bound (milliseconds) with metric shareBelowMilliseconds, and only then",
         ),
-        rule("has(self.min) || has(self.compareToStable)", "set min, compareToStable, or both"),
+        rule(
+            "self.source == 'PredictionLog' || has(self.min) || has(self.compareToStable)",
+            "set min, compareToStable, or both",
+        ),
+        rule(
+            f"(self.source == 'PredictionLog') == (self.metric in {list(LOG_METRICS)!r})",
+            f"set source PredictionLog with {', '.join(LOG_METRICS)}, and only then",
+        ),
+        rule("(self.source == 'PredictionLog') == has(self.max)", "set max with source PredictionLog, and only then"),
+        rule(
+            "self.source != 'PredictionLog' || !has(self.min) && !has(self.compareToStable)",
+            "min and compareToStable are for source Gateway: set max instead",
+        ),
+        rule("self.source == 'PredictionLog' || !has(self.slice)", "slice is for source PredictionLog: remove it"),
     )
 
     name: LabelName = Field(description="Name of the check.")
-    metric: Literal["successPercent", "shareBelowMilliseconds"] = Field(
+    source: Literal["Gateway", "PredictionLog"] = Field(
+        "Gateway",
+        description="Gateway: what it counts. PredictionLog: what both versions answered, compared when a step ends.",
+    )
+    metric: Literal[
+        "successPercent",
+        "shareBelowMilliseconds",
+        "decisionChangePercent",
+        "meanAbsoluteDelta",
+        "worstDelta",
+        "populationStability",
+    ] = Field(
         description="successPercent: percent of answers that are not 5xx. shareBelowMilliseconds: percent of answers"
-        " within `bound`."
+        " within `bound`. Over requests that both versions answered: decisionChangePercent, percent with another"
+        " decision; meanAbsoluteDelta and worstDelta of the probabilities. populationStability: index (PSI) of the"
+        " probabilities of all answers."
     )
     bound: HistogramBound | None = Field(None, description="Milliseconds; one of the gateway's histogram bounds.")
     min: DecimalString | None = Field(None, description="Least percentage that is accepted.")
@@ -131,6 +158,17 @@ class Check(ApiModel):
         100, ge=1, le=10**9, description="Requests in the window that a verdict needs; fewer make it Inconclusive."
     )
     window: Duration = Field("60s", description="How far back requests count.")
+    max: DecimalString | None = Field(None, description="Greatest value that is accepted, with PredictionLog.")
+    minimum_pairs: int = Field(
+        100,
+        ge=1,
+        le=10**9,
+        description="With PredictionLog: pairs that a verdict needs (populationStability: answers of each version);"
+        " fewer make it Inconclusive.",
+    )
+    slice: LabelName | None = Field(
+        None, description="With PredictionLog: slice of the project that is measured; all requests when empty."
+    )
 
 
 class Rollback(ApiModel):
@@ -179,6 +217,11 @@ class ModelRolloutSpec(ApiModel):
             " && self.steps.filter(s, has(s.stop)).size() <= 1)",
             "stop ends the rollout: let it be the last step",
         ),
+        rule(
+            "!self.checks.exists(c, c.source == 'PredictionLog') || has(self.predictionLog)"
+            " && self.predictionLog.enabled",
+            "a check has source PredictionLog and nothing is logged: set predictionLog, with enabled: true",
+        ),
     )
 
     project_ref: LocalRef = Field(description="ModelProject whose versions are served.")
@@ -199,6 +242,9 @@ class ModelRolloutSpec(ApiModel):
         max_length=16,
         description="Run whenever the new version has requests; a failed one rolls back.",
         json_schema_extra=map_list("name"),
+    )
+    prediction_log: PredictionLog | None = Field(
+        None, description="Keeps requests and answers in the artifact store; nothing is kept when empty."
     )
     rollback: Rollback = Field(default_factory=Rollback, description="What happens when a version fails.")
     progress_deadline: Duration = Field(
@@ -310,6 +356,10 @@ class ModelRolloutStatus(Status):
     checks: list[CheckStatus] | None = Field(
         None, max_length=16, description="Last verdicts.", json_schema_extra=map_list("name")
     )
+    comparison: Comparison | None = Field(
+        None, description="Answers of the candidate and the stable version, compared by the prediction log."
+    )
+    prediction_log: PredictionLogStatus | None = Field(None, description="State of the prediction log.")
     measured_at: Annotated[str, Field(max_length=40)] | None = Field(
         None, description="When numbers were last written: a new verdict at once, numbers alone every ten seconds."
     )

@@ -66,6 +66,11 @@ class S3(ApiModel):
         description="Secret for steps that run a team's own code; it should write only under `runs/`. Defaults to"
         " secretRef.",
     )
+    prediction_log_secret_ref: NamespacedRef | None = Field(
+        None,
+        description="Secret for model servers that keep a prediction log; it should allow to put objects below"
+        " `predictions/` and nothing else. Without it no rollout can keep one.",
+    )
 
 
 class Artifacts(ApiModel):

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from slipway.adapters import labels
 from slipway.adapters.jobs import feast_secret, s3_secret
+from slipway.adapters.predictions import prediction_secret
 from slipway.adapters.secrets import SecretData
 from slipway.api.modelproject import Subject as TeamSubject
 from slipway.api.modelproject import Team
@@ -38,11 +39,13 @@ def missing_credentials(snapshot: ModelProjectSnapshot) -> str:
     s3 = platform.spec.artifacts.s3
     user_code = s3.user_code_secret_ref or s3.secret_ref
     postgres = platform.spec.features.postgres.secret_ref
-    wanted = (
+    wanted = [
         (s3.secret_ref, snapshot.credentials.store, STORE_KEYS),
         (user_code, snapshot.credentials.user_code, STORE_KEYS),
         (postgres, snapshot.credentials.feast, FEAST_KEYS),
-    )
+    ]
+    if s3.prediction_log_secret_ref is not None:
+        wanted.append((s3.prediction_log_secret_ref, snapshot.credentials.predictions, STORE_KEYS))
     for reference, secret, keys in wanted:
         name = f"Secret {reference.namespace}/{reference.name}, which the Platform names,"
         if secret is None:
@@ -60,7 +63,7 @@ def access(snapshot: ModelProjectSnapshot) -> tuple[Action, ...]:
     assert credentials.user_code is not None
     assert credentials.feast is not None
     project = snapshot.subject.name
-    manifests = (
+    manifests = [
         _s3(snapshot, s3_secret(project), credentials.store, platform, serving=True),
         _s3(snapshot, s3_secret(project, user_code=True), credentials.user_code, platform, serving=False),
         _object(snapshot, "v1", "Secret", feast_secret(project), copied(credentials.feast, FEAST_KEYS)),
@@ -72,7 +75,9 @@ def access(snapshot: ModelProjectSnapshot) -> tuple[Action, ...]:
             f"{project}-slipway-model",
             {"automountServiceAccountToken": False, "secrets": [{"name": s3_secret(project)}]},
         ),
-    )
+    ]
+    if credentials.predictions is not None:
+        manifests.append(_s3(snapshot, prediction_secret(project), credentials.predictions, platform, serving=False))
     return (*(Apply(manifest) for manifest in manifests), *_bindings(snapshot))
 
 

@@ -70,5 +70,8 @@ async def _credentials(secrets: Secrets, platform: Platform) -> Credentials:
     user_code = store
     if s3.user_code_secret_ref is not None:
         user_code = await secrets.read(s3.user_code_secret_ref.namespace, s3.user_code_secret_ref.name)
+    predictions = None
+    if s3.prediction_log_secret_ref is not None:
+        predictions = await secrets.read(s3.prediction_log_secret_ref.namespace, s3.prediction_log_secret_ref.name)
     postgres = platform.spec.features.postgres.secret_ref
-    return Credentials(store, user_code, await secrets.read(postgres.namespace, postgres.name))
+    return Credentials(store, user_code, await secrets.read(postgres.namespace, postgres.name), predictions)

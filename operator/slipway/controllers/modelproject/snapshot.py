@@ -24,6 +24,7 @@ class Credentials:
     store: SecretData | None = None
     user_code: SecretData | None = None
     feast: SecretData | None = None
+    predictions: SecretData | None = None
 
 
 @dataclass(frozen=True)

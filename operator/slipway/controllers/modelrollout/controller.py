@@ -32,10 +32,12 @@ from slipway.controllers.modelrollout.facts import (
     read_versions,
 )
 from slipway.controllers.modelrollout.plan import plan as make_plan
+from slipway.controllers.modelrollout.predictionlog import logging_of
 from slipway.controllers.modelrollout.strategy import expand
 from slipway.runtime.controller import Io, Plan, Watch, owned, referring
 from slipway.runtime.resources import (
     COMPUTE_POOL,
+    DATASET,
     ENDPOINT_SLICE,
     GATEWAY,
     HTTP_ROUTE,
@@ -71,6 +73,7 @@ class _Setting:
     statistics_port: int
     pool: ComputePool | None
     obstacle: Trouble | None
+    platform: Platform | None = None
 
 
 class ModelRolloutController:
@@ -92,6 +95,7 @@ class ModelRolloutController:
             referring(MODEL_VERSION, MODEL_ROLLOUT, _same_project),
             referring(PLATFORM, MODEL_ROLLOUT, lambda _rollout, _platform: True),
             referring(COMPUTE_POOL, MODEL_ROLLOUT, _uses_pool),
+            referring(DATASET, MODEL_ROLLOUT, _logs_same_project),
             Watch(MODEL_ROLLOUT, _rivals),
             Watch(ENDPOINT_SLICE, _of_slice),
             Watch(POD, _of_pod),
@@ -126,6 +130,7 @@ class ModelRolloutController:
             reading=_reading(self._statistics, io, rollout, setting),
             obstacle=setting.obstacle,
             conflict=older_rival(rollout, io.list(MODEL_ROLLOUT)),
+            predictions=logging_of(rollout, setting.platform, io.list(DATASET, key.namespace)),
             token=secrets.token_hex(16),
         )
 
@@ -136,6 +141,10 @@ class ModelRolloutController:
 # ---- who is woken ----------------------------------------------------------------------------------------------------
 def _same_project(rollout: Object, version: Object) -> bool:
     return bool(rollout["spec"]["projectRef"] == version["spec"]["projectRef"])
+
+
+def _logs_same_project(rollout: Object, dataset: Object) -> bool:
+    return bool(rollout["spec"].get("predictionLog")) and _same_project(rollout, dataset)
 
 
 def _uses_pool(rollout: Object, pool: Object) -> bool:
@@ -195,7 +204,7 @@ async def _setting(io: Io, rollout: ModelRollout, route: Object | None) -> _Sett
     pool, obstacle = await _pool(io, rollout)
     if platform is not None:
         config = platform.spec.gateway
-        return _Setting(config.parent_ref, config.statistics_port, pool, obstacle)
+        return _Setting(config.parent_ref, config.statistics_port, pool, obstacle, platform)
     message = "There is no Platform named default: an administrator has to create it."
     parent = gw.parent_of(route) if route is not None else None
     return _Setting(parent, 19001, pool, Trouble(Reason.DependencyMissing, message))

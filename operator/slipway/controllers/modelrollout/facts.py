@@ -12,6 +12,7 @@ from slipway.adapters import gateway as gw
 from slipway.adapters import kserve
 from slipway.adapters.envoy_stats import Reading
 from slipway.adapters.kserve import Model, Readiness, Trouble
+from slipway.adapters.predictions import PredictionLogging
 from slipway.api.computepool import ComputePool
 from slipway.api.meta import parse_time
 from slipway.api.modelrollout import ModelRollout
@@ -106,6 +107,7 @@ class Snapshot:
     :param reading: what the gateway counted
     :param obstacle: why nothing new can be made at present
     :param conflict: an older rollout that has the same URL
+    :param predictions: what servers log; None for nothing
     :param token: random, for a pin route that may have to be made
     """
 
@@ -121,6 +123,7 @@ class Snapshot:
     reading: Reading = field(default_factory=Reading)
     obstacle: Trouble | None = None
     conflict: str | None = None
+    predictions: PredictionLogging | None = None
     token: str = ""
 
     @property

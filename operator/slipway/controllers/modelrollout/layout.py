@@ -112,8 +112,8 @@ def _serve(snapshot: Snapshot, state: State, member: Member) -> Iterator[Action]
     if version is not None and snapshot.obstacle is None:
         spec = snapshot.rollout.spec
         size = posture.size(snapshot, state, member.name)
-        project = spec.project_ref.name
-        deployment = Deployment(snapshot.namespace, snapshot.name, project, spec.serving, snapshot.pool, size)
+        project, logged = spec.project_ref.name, snapshot.predictions
+        deployment = Deployment(snapshot.namespace, snapshot.name, project, spec.serving, snapshot.pool, size, logged)
         yield Apply(kserve.inference_service(deployment, version.model))
     routed, pin = _routed(snapshot), snapshot.pins.get(member.service)
     server = snapshot.servers.get(member.service)

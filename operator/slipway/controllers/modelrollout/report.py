@@ -20,6 +20,7 @@ from slipway.api.reasons import Reason
 from slipway.controllers.modelrollout import checks, posture
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.layout import Layout, may_route
+from slipway.controllers.modelrollout.predictionlog import state_log
 from slipway.controllers.modelrollout.selection import Choice
 from slipway.controllers.modelrollout.state import Member, State
 from slipway.controllers.modelrollout.steps import Progress
@@ -64,6 +65,7 @@ def report(
     _state_progressing(conditions, snapshot, state, choice, progress)
     _state_stalled(conditions, snapshot, state, choice, progress)
     _state_statistics(conditions, snapshot, state)
+    state_log(conditions, snapshot)
     return {**status.wire(), "conditions": conditions.list()}
 
 

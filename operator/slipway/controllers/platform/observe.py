@@ -58,11 +58,13 @@ async def observe(io: Io, artifacts: Artifacts, network: Network, key: Key) -> P
 
 async def _artifacts(artifacts: Artifacts, platform: Platform) -> tuple[Answer, bool]:
     location = Location.of(platform)
-    user_code = platform.spec.artifacts.s3.user_code_secret_ref
-    if user_code is not None:
-        problem = await _secret(artifacts, user_code.namespace, user_code.name, STORE_KEYS)
-        if problem:
-            return Answer("artifacts", False, f"spec.artifacts.s3.userCodeSecretRef: {problem}"), False
+    s3 = platform.spec.artifacts.s3
+    others = {"userCodeSecretRef": s3.user_code_secret_ref, "predictionLogSecretRef": s3.prediction_log_secret_ref}
+    for field, reference in others.items():
+        if reference is not None:
+            problem = await _secret(artifacts, reference.namespace, reference.name, STORE_KEYS)
+            if problem:
+                return Answer("artifacts", False, f"spec.artifacts.s3.{field}: {problem}"), False
     try:
         bucket = await artifacts.bucket(location)
     except Unavailable as error:

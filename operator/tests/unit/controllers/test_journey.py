@@ -416,6 +416,24 @@ async def test_the_projects_copies_follow_the_platforms_secrets(world: World) ->
     assert "slipway-system/s3" in ready(world.get(MODEL_PROJECT, PROJECT))[2]
 
 
+async def test_servers_get_credentials_that_may_write_predictions_only_if_the_platform_has_some(world: World) -> None:
+    everything(world)
+    await world.settle()
+    name = f"{PROJECT}-slipway-s3-predictions"
+    assert all(each["metadata"]["name"] != name for each in world.all(SECRET))
+    live = copy.deepcopy(world.get(PLATFORM, "default", ""))
+    live["spec"]["artifacts"]["s3"]["predictionLogSecretRef"] = {"namespace": "slipway-system", "name": "predictions"}
+    world.put(PLATFORM, live)
+    await world.settle()
+    assert "slipway-system/predictions" in ready(world.get(MODEL_PROJECT, PROJECT))[2]
+    keys = {"accessKey": "d3JpdGVy", "secretKey": "c2VjcmV0"}
+    world.put(SECRET, {"metadata": {"name": "predictions", "namespace": "slipway-system"}, "data": keys})
+    world.advance(121)
+    await world.settle()
+    assert world.get(SECRET, name)["data"] == keys
+    assert world.get(SECRET, f"{PROJECT}-slipway-s3")["data"]["accessKey"] != keys["accessKey"]
+
+
 async def test_going_back_to_earlier_data_brings_its_values_to_the_store_again(world: World) -> None:
     everything(world)
     month(world, 1)
