@@ -218,8 +218,8 @@ class ModelRolloutSpec(ApiModel):
             "stop ends the rollout: let it be the last step",
         ),
         rule(
-            "!self.checks.exists(c, c.source == 'PredictionLog') || has(self.predictionLog)"
-            " && self.predictionLog.enabled",
+            "!has(self.checks) || !self.checks.exists(c, c.source == 'PredictionLog')"
+            " || has(self.predictionLog) && self.predictionLog.enabled",
             "a check has source PredictionLog and nothing is logged: set predictionLog, with enabled: true",
         ),
     )
