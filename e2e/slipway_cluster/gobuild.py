@@ -68,7 +68,7 @@ def programs() -> dict[str, Program]:
         ),
         Program("kind", "kind", "sigs.k8s.io/kind"),
         Program("helm", "helm", "helm.sh/helm/v4/cmd/helm"),
-        Program("coredns", "coredns", "github.com/coredns/coredns"),
+        Program("coredns", "coredns", "./server"),
         Program("envoy-gateway", "envoy-gateway", "github.com/envoyproxy/gateway/cmd/envoy-gateway"),
         Program("pause", "pause", "."),
         Program("kserve-manager", "kserve", "github.com/kserve/kserve/cmd/manager"),
