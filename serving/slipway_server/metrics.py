@@ -9,6 +9,12 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 REQUESTS = Histogram(
     "slipway_request_seconds", "Prediction requests, from first byte to last, by status.", ["status"], buckets=_SECONDS
 )
+CONSUMERS = Counter(
+    "slipway_consumer_requests_total",
+    "Prediction requests by the caller that the gateway named, and by status; callers beyond the first hundreds are"
+    " counted together as `other`.",
+    ["consumer", "code"],
+)
 MODEL = Histogram(
     "slipway_model_seconds", "Calls of the model; requests that wait at the same time share one.", buckets=_SECONDS
 )
@@ -28,6 +34,19 @@ PREDICTIONS_DROPPED = Counter(
     ["reason"],
 )
 PREDICTIONS_FAILED_PUTS = Counter("slipway_prediction_log_failed_puts_total", "Writes that the store did not take.")
+
+CONSUMERS_KEPT = 256
+_known: set[str] = set()
+
+
+def count_consumer(consumer: str, status: int) -> None:
+    """Count an answer to a caller; the number of callers that are told apart has a bound."""
+    if consumer not in _known:
+        if len(_known) >= CONSUMERS_KEPT:
+            consumer = "other"
+        _known.add(consumer)
+    CONSUMERS.labels(consumer, str(status)).inc()
+
 
 for _reason in ("full", "store", "error"):
     PREDICTIONS_DROPPED.labels(_reason)

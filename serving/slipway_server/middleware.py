@@ -11,7 +11,7 @@ from typing import Any
 from slipway_server import metrics
 from slipway_server.drain import Drain
 from slipway_server.predictionlog import PredictionLog
-from slipway_server.requestlog import RequestLog, RequestRecord, begin, request_id
+from slipway_server.requestlog import RequestLog, RequestRecord, begin, consumer_of, request_id
 
 log = logging.getLogger("slipway.access")
 
@@ -40,6 +40,7 @@ class Tracing:
             await self._app(scope, receive, send)
             return
         record = RequestRecord(id=request_id(_header(scope, b"x-request-id")), version=self._version)
+        record.consumer = consumer_of(_header(scope, b"x-slipway-consumer") or _header(scope, b"x-slipway-subject"))
         begin(record)
         started = time.perf_counter()
         prediction = scope["method"] == "POST" and scope["path"].endswith((":predict", "/infer"))
@@ -48,6 +49,8 @@ class Tracing:
         if prediction:
             record.milliseconds = (time.perf_counter() - started) * 1000
             metrics.REQUESTS.labels(str(record.status)).observe(record.milliseconds / 1000)
+            if record.consumer:
+                metrics.count_consumer(record.consumer, record.status)
             if self._predictions is not None:
                 self._predictions.offer(record, _bytes_header(scope, b"host"))
             record.answer = None  # the record is kept for a while, the answer need not be

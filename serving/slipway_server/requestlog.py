@@ -12,6 +12,8 @@ from typing import Any
 
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
 _MAX_ID = 128
+_MAX_CONSUMER = 512
+"""`system:serviceaccount:NAMESPACE:NAME` has at most 339 characters."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,10 @@ class Answer:
 
 @dataclass
 class RequestRecord:
-    """One prediction request. `features` says for each feature column where its values came from, with counts."""
+    """One prediction request. `features` says for each feature column where its values came from, with counts.
+
+    `consumer` is the caller as the gateway calls it, where a rollout declares its consumers.
+    """
 
     id: str
     version: str
@@ -36,6 +41,7 @@ class RequestRecord:
     inputs_digest: str | None = None
     features: dict[str, dict[str, int]] = field(default_factory=dict)
     error: str | None = None
+    consumer: str | None = None
     answer: Answer | None = None
     """Until the prediction log has taken it; not kept for `slipway why`."""
 
@@ -51,7 +57,8 @@ class RequestRecord:
             "inputsDigest": self.inputs_digest,
             "features": self.features,
         }
-        return out | {"error": self.error} if self.error else out
+        more = {"error": self.error, "consumer": self.consumer}
+        return out | {name: value for name, value in more.items() if value}
 
 
 class RequestLog:
@@ -78,6 +85,11 @@ def request_id(header: str | None) -> str:
     if header and len(header) <= _MAX_ID and _ID_CHARACTERS.issuperset(header):
         return header
     return uuid.uuid4().hex
+
+
+def consumer_of(header: str | None) -> str | None:
+    """The caller that the gateway names, when it is safe to log and to count by."""
+    return header if header and len(header) <= _MAX_CONSUMER and _ID_CHARACTERS.issuperset(header) else None
 
 
 _current: ContextVar[RequestRecord] = ContextVar("slipway_request")

@@ -123,9 +123,12 @@ def headers(match: Iterable[HeaderMatch]) -> Headers:
     return tuple(found)
 
 
-def mirror_cluster(namespace: str, rollout: str) -> str:
-    """The Envoy cluster that Envoy Gateway makes for copies: named by the route, its rule, and the filter's place."""
-    return f"httproute/{namespace}/{rollout}/rule/0-mirror-1"
+def mirror_cluster(namespace: str, rollout: str, rule: int = 0) -> str:
+    """The Envoy cluster that Envoy Gateway makes for copies: named by the route, its rule, and the filter's place.
+
+    Callers with a key may have a rule of their own, number 1, right behind the general one.
+    """
+    return f"httproute/{namespace}/{rollout}/rule/{rule}-mirror-1"
 
 
 def pin_route(routed: Routed, service: str, token: str) -> Object:

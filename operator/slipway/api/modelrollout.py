@@ -29,6 +29,7 @@ from slipway.api.meta import (
     rule,
     same_project,
 )
+from slipway.api.rollout_consumers import AccessControl, Consumer, ConsumerStatus
 from slipway.api.rollout_predictions import LOG_METRICS, Comparison, PredictionLog, PredictionLogStatus
 from slipway.api.rollout_steps import Step
 from slipway.api.rollout_strategy import Strategy
@@ -222,6 +223,10 @@ class ModelRolloutSpec(ApiModel):
             " || has(self.predictionLog) && self.predictionLog.enabled",
             "a check has source PredictionLog and nothing is logged: set predictionLog, with enabled: true",
         ),
+        rule(
+            "!has(self.consumers) || self.consumers.filter(c, has(c.rateLimit)).size() <= 16",
+            "at most 16 consumers can have a rateLimit: the gateway takes no more",
+        ),
     )
 
     project_ref: LocalRef = Field(description="ModelProject whose versions are served.")
@@ -252,6 +257,14 @@ class ModelRolloutSpec(ApiModel):
         description="How long a new version may take to become ready, or to reach the size that a step asks for, before"
         " it is rejected.",
     )
+    consumers: list[Consumer] = Field(
+        default_factory=list,
+        max_length=64,
+        description="Who may use predictions. With any, the gateway turns all other callers away; without, everybody"
+        " may call.",
+        json_schema_extra=map_list("name"),
+    )
+    access_control: AccessControl = Field(default_factory=AccessControl, description="How callers are kept out.")
 
 
 class ServedVersion(ApiModel):
@@ -374,6 +387,15 @@ class ModelRolloutStatus(Status):
         None, max_length=20, description="Newest first.", json_schema_extra=ATOMIC_LIST
     )
     handled: HandledAnnotations | None = Field(None, description="Annotations that have acted.")
+    consumers: list[ConsumerStatus] | None = Field(
+        None,
+        max_length=64,
+        description="What declared consumers asked for, written at most every half minute.",
+        json_schema_extra=map_list("name"),
+    )
+    consumers_at: Annotated[str, Field(max_length=40)] | None = Field(
+        None, description="When what consumers asked for was last written."
+    )
 
 
 class ModelRollout(Resource):

@@ -326,5 +326,26 @@ class Reason(StrEnum):
         "Another rollout has the same path on the same host names and is older.",
         "Choose another `routing.path`.",
     )
+    PoliciesAccepted = ("PoliciesAccepted", "The gateway turns undeclared callers away.", "Nothing.")
+    PolicyPending = (
+        "PolicyPending",
+        "The gateway has not said yet that it enforces who may call.",
+        "Wait some seconds; then look whether the Gateway is one of Envoy Gateway's, and whether that runs.",
+    )
+    PolicyRefused = (
+        "PolicyRefused",
+        "The gateway refuses the policy that says who may call.",
+        "The message has the gateway's words; remove another SecurityPolicy of the same routes, if it names one.",
+    )
+    EnforcementUnsupported = (
+        "EnforcementUnsupported",
+        "The gateway cannot enforce who may call.",
+        "Use Envoy Gateway, remove `consumers`, or acknowledge it: `accessControl.whenUnsupported: Serve`.",
+    )
+    CredentialUnusable = (
+        "CredentialUnusable",
+        "A declared consumer cannot be let in: its credential is missing or unfit.",
+        "Correct the Secret that the message names; it is noticed within a minute.",
+    )
     Promoted = ("Promoted", "A new version takes all requests.", "Nothing.")
     Healthy = ("Healthy", "The stable version serves and nothing newer waits.", "Nothing.")

@@ -16,7 +16,7 @@ from slipway.controllers.dataset import DatasetController
 from slipway.controllers.datasetversion import DatasetVersionController
 from slipway.controllers.featureset import FeatureSetController
 from slipway.controllers.modelproject import ModelProjectController
-from slipway.controllers.modelrollout import ModelRolloutController
+from slipway.controllers.modelrollout import Doors, ModelRolloutController
 from slipway.controllers.modelversion import ModelVersionController
 from slipway.controllers.platform import PlatformController
 from slipway.controllers.shared.work import Runner
@@ -47,5 +47,5 @@ def all_controllers(settings: Settings) -> list[Controller[Any]]:
         FeatureSetController(artifacts, runner),
         TrainingRunController(artifacts, runner, engines(), pipeline_digest),
         ModelVersionController(artifacts, runner),
-        ModelRolloutController(GatewayStatistics()),
+        ModelRolloutController(GatewayStatistics(), Doors(settings.namespace)),
     ]

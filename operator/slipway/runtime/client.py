@@ -21,6 +21,8 @@ from slipway.runtime.metrics import Metrics
 from slipway.runtime.resources import FIELD_MANAGER, Key, Object, Objects, ResourceType
 
 REQUEST_TIMEOUT = 30.0
+_DOCUMENT = ResourceType("", "v1", "Document", "documents", namespaced=False)
+"""Stands in metrics and messages for what has no type."""
 PAGE = 500
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
@@ -111,6 +113,10 @@ class Client:
         except errors.NotFound:
             return False
         return any(each.get("name") == type_.plural for each in found.get("resources") or ())
+
+    async def document(self, path: str) -> Object:
+        """A JSON document that is no object, such as `/openid/v1/jwks`. :raises NotFound, Forbidden:"""
+        return await self._json("get", "GET", _DOCUMENT, path)
 
     async def watch_name(self, key: Key, resource_version: str, seconds: float) -> AsyncIterator[str]:
         """Types of the watch events of one object (ADDED, MODIFIED, DELETED) for at most `seconds`.

@@ -124,6 +124,14 @@ class Io:
         """From the API server, one request: for what is not watched, above all Secrets."""
         return await self.client.find(key)
 
+    async def serves(self, type_: ResourceType) -> bool:
+        """Whether the API server serves a type now: one request."""
+        return await self.client.serves(type_)
+
+    async def document(self, path: str) -> Object:
+        """A document of the API server that is no object: one request. :raises NotFound, Forbidden:"""
+        return await self.client.document(path)
+
 
 Mapper = Callable[[Object, Stores], Iterable[Key]]
 """From an object that changed to the keys that should look again."""

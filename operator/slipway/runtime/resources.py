@@ -130,6 +130,13 @@ CLUSTER_SERVING_RUNTIME = ResourceType(
 )
 HTTP_ROUTE = ResourceType("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", selector=MANAGED_SELECTOR)
 GATEWAY = ResourceType("gateway.networking.k8s.io", "v1", "Gateway", "gateways")
+SECURITY_POLICY = ResourceType(
+    "gateway.envoyproxy.io", "v1alpha1", "SecurityPolicy", "securitypolicies", selector=MANAGED_SELECTOR
+)
+BACKEND_TRAFFIC_POLICY = ResourceType(
+    "gateway.envoyproxy.io", "v1alpha1", "BackendTrafficPolicy", "backendtrafficpolicies", selector=MANAGED_SELECTOR
+)
+NETWORK_POLICY = ResourceType("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", selector=MANAGED_SELECTOR)
 # KServe hands an InferenceService's labels on to its Service, from which EndpointSlices take theirs.
 ENDPOINT_SLICE = ResourceType("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", selector=MANAGED_SELECTOR)
 EVENT = ResourceType("events.k8s.io", "v1", "Event", "events")
@@ -150,6 +157,9 @@ ALL_TYPES = (
     CLUSTER_SERVING_RUNTIME,
     HTTP_ROUTE,
     GATEWAY,
+    SECURITY_POLICY,
+    BACKEND_TRAFFIC_POLICY,
+    NETWORK_POLICY,
     ENDPOINT_SLICE,
     EVENT,
     LEASE,

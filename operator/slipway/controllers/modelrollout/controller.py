@@ -24,6 +24,7 @@ from slipway.api.modelrollout import ModelRollout
 from slipway.api.platform import GatewayParentRef, Platform
 from slipway.api.reasons import Reason
 from slipway.controllers.modelrollout import checks
+from slipway.controllers.modelrollout.access_facts import Doors
 from slipway.controllers.modelrollout.facts import (
     Snapshot,
     read_pins,
@@ -36,6 +37,7 @@ from slipway.controllers.modelrollout.predictionlog import logging_of
 from slipway.controllers.modelrollout.strategy import expand
 from slipway.runtime.controller import Io, Plan, Watch, owned, referring
 from slipway.runtime.resources import (
+    BACKEND_TRAFFIC_POLICY,
     COMPUTE_POOL,
     DATASET,
     ENDPOINT_SLICE,
@@ -45,8 +47,10 @@ from slipway.runtime.resources import (
     MODEL_ROLLOUT,
     MODEL_VERSION,
     NAMESPACE,
+    NETWORK_POLICY,
     PLATFORM,
     POD,
+    SECURITY_POLICY,
     Key,
     Object,
     label_value,
@@ -80,18 +84,23 @@ class ModelRolloutController:
     """Keeps rollouts true.
 
     :param statistics: the gateway's, shared by all rollouts
+    :param doors: what is asked about consumers
     """
 
     type = MODEL_ROLLOUT
 
-    def __init__(self, statistics: Statistics) -> None:
+    def __init__(self, statistics: Statistics, doors: Doors | None = None) -> None:
         self._statistics = statistics
+        self._doors = doors or Doors()
 
     @property
     def watches(self) -> Sequence[Watch]:
         return (
             owned(INFERENCE_SERVICE, MODEL_ROLLOUT),
             owned(HTTP_ROUTE, MODEL_ROLLOUT),
+            owned(SECURITY_POLICY, MODEL_ROLLOUT),
+            owned(BACKEND_TRAFFIC_POLICY, MODEL_ROLLOUT),
+            owned(NETWORK_POLICY, MODEL_ROLLOUT),
             referring(MODEL_VERSION, MODEL_ROLLOUT, _same_project),
             referring(PLATFORM, MODEL_ROLLOUT, lambda _rollout, _platform: True),
             referring(COMPUTE_POOL, MODEL_ROLLOUT, _uses_pool),
@@ -132,6 +141,7 @@ class ModelRolloutController:
             conflict=older_rival(rollout, io.list(MODEL_ROLLOUT)),
             predictions=logging_of(rollout, setting.platform, io.list(DATASET, key.namespace)),
             token=secrets.token_hex(16),
+            access=await self._doors.observe(io, rollout, parent, live_route, list(servers)),
         )
 
     def plan(self, snapshot: Snapshot, now: datetime) -> Plan:
@@ -274,7 +284,7 @@ def _reading(statistics: Statistics, io: Io, rollout: ModelRollout, setting: _Se
         if each.role in ("Stable", "Candidate")
     ]
     if any(step.mirror is not None for step in expand(rollout.spec)):
-        clusters.append(gw.mirror_cluster(namespace, rollout.metadata.name))
+        clusters += [gw.mirror_cluster(namespace, rollout.metadata.name, rule) for rule in (0, 1)]
     windows = {checks.window_of(check) for check in rollout.spec.checks}
     interest = Interest(
         proxies=proxy_urls(io.list(POD, labels=labels), setting.statistics_port),

@@ -18,6 +18,7 @@ from slipway.api.meta import parse_time
 from slipway.api.modelrollout import ModelRollout
 from slipway.api.platform import GatewayParentRef
 from slipway.api.rollout_steps import Step
+from slipway.controllers.modelrollout.access_facts import AccessFacts
 from slipway.controllers.modelrollout.strategy import expand
 from slipway.runtime.resources import Object, is_deleting, uid_of
 
@@ -109,6 +110,7 @@ class Snapshot:
     :param conflict: an older rollout that has the same URL
     :param predictions: what servers log; None for nothing
     :param token: random, for a pin route that may have to be made
+    :param access: what was found about declared consumers
     """
 
     obj: Object
@@ -125,6 +127,7 @@ class Snapshot:
     conflict: str | None = None
     predictions: PredictionLogging | None = None
     token: str = ""
+    access: AccessFacts = field(default_factory=AccessFacts)
 
     @property
     def name(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from slipway.api.meta import parse_time
-from slipway.controllers.modelrollout import people, selection, steps
+from slipway.controllers.modelrollout import admission, people, selection, steps
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.layout import lay_out, next_removal, tear_down
 from slipway.controllers.modelrollout.report import report
@@ -29,7 +29,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     selection.select(snapshot, state, choice, now)
     progress = steps.advance(snapshot, state, promoted, now)
     _expire(state, now)
-    layout = lay_out(snapshot, state, now)
+    layout = admission.admit(snapshot, lay_out(snapshot, state, now), now)
     status = report(snapshot, state, selection.choose(snapshot, state), progress, layout, now)
     return Plan(layout.actions, status, tuple(state.notes), _next_look(snapshot, state, now), "keep")
 
@@ -43,7 +43,7 @@ def _expire(state: State, now: datetime) -> None:
 
 def _next_look(snapshot: Snapshot, state: State, now: datetime) -> float | None:
     """Seconds until the next look without any event; objects that change wake the rollout by themselves."""
-    times = [next_removal(state, now)]
+    times = [next_removal(state, now), admission.next_look(snapshot, now)]
     if state.candidate is not None:
         server = snapshot.server_of(state.candidate)
         watched = state.position is not None or (server is not None and server.ready)

@@ -55,7 +55,8 @@ def measured(snapshot: Snapshot, state: State, window: float) -> WindowStats:
     own = windows.get((cluster_name(snapshot.namespace, predictor_of(member.service), PORT), window), _NOTHING)
     if not copied_percent(snapshot.steps, state):
         return own
-    return own + windows.get((gw.mirror_cluster(snapshot.namespace, snapshot.name), window), _NOTHING)
+    clusters = [gw.mirror_cluster(snapshot.namespace, snapshot.name, rule) for rule in (0, 1)]
+    return sum((windows.get((each, window), _NOTHING) for each in clusters), own)
 
 
 # ---- how many servers ------------------------------------------------------------------------------------------------

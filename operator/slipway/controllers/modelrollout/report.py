@@ -17,7 +17,7 @@ from slipway.api.modelrollout import (
     StepStatus,
 )
 from slipway.api.reasons import Reason
-from slipway.controllers.modelrollout import checks, posture
+from slipway.controllers.modelrollout import admission, checks, posture
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.layout import Layout, may_route
 from slipway.controllers.modelrollout.predictionlog import state_log
@@ -61,12 +61,13 @@ def report(
         handled=_handled(state),
     )
     conditions = Conditions(snapshot.obj, now)
-    _state_ready(conditions, snapshot, state, choice)
+    _state_ready(conditions, snapshot, state, choice, now)
     _state_progressing(conditions, snapshot, state, choice, progress)
     _state_stalled(conditions, snapshot, state, choice, progress)
     _state_statistics(conditions, snapshot, state)
     state_log(conditions, snapshot)
-    return {**status.wire(), "conditions": conditions.list()}
+    admission.state_access(conditions, snapshot, now)
+    return {**status.wire(), **admission.report_consumers(snapshot, now), "conditions": conditions.list()}
 
 
 def _handled(state: State) -> HandledAnnotations | None:
@@ -175,7 +176,7 @@ def _observed_before(snapshot: Snapshot) -> dict[str, str]:
 
 
 # ---- conditions ------------------------------------------------------------------------------------------------------
-def _state_ready(conditions: Conditions, snapshot: Snapshot, state: State, choice: Choice) -> None:
+def _state_ready(conditions: Conditions, snapshot: Snapshot, state: State, choice: Choice, now: datetime) -> None:
     server = snapshot.server_of(state.stable)
     route = snapshot.route
     if state.stable is None:
@@ -183,6 +184,8 @@ def _state_ready(conditions: Conditions, snapshot: Snapshot, state: State, choic
         conditions.false("Ready", reason, message)
     elif not may_route(snapshot):
         conditions.false("Ready", Reason.PathTaken, _conflict(snapshot))
+    elif not admission.is_open(snapshot, now):
+        conditions.false("Ready", *admission.why_closed(snapshot))
     elif server is None or not server.alive:
         trouble = (server.readiness.trouble if server else None) or snapshot.obstacle
         message = trouble.message if trouble else f"No server of version {state.stable} is ready."
