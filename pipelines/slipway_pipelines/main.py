@@ -19,7 +19,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from slipway.api.reasons import Reason
-from slipway.contracts import jobs
+from slipway.contracts import jobs, predictions
 from slipway_pipelines.errors import OutageError, RefusalError, UserCodeError
 from slipway_pipelines.store import ObjectStore, ProgressWriter
 
@@ -49,6 +49,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "delete-data": Command(
         jobs.DeleteDataRequest, jobs.DeleteDataResult, "slipway_pipelines.data.delete:run_delete_data"
+    ),
+    "compare": Command(
+        predictions.CompareRequest, predictions.CompareResult, "slipway_pipelines.predictions.compare:run_compare"
+    ),
+    "sweep-predictions": Command(
+        predictions.SweepRequest, predictions.SweepResult, "slipway_pipelines.predictions.sweep:run_sweep"
     ),
     "train": Command(jobs.TrainingRequest, jobs.ProduceResult, "slipway_pipelines.training.commands:run_train"),
     "judge": Command(jobs.TrainingRequest, jobs.RegisterResult, "slipway_pipelines.training.commands:run_judge"),

@@ -18,7 +18,9 @@ from slipway.api.meta import Resources
 from slipway.contracts.digests import canonical_json, digest_bytes, digest_json, short
 from slipway.contracts.jobs import Request
 
-Command = Literal["ingest", "features", "features-teardown", "train", "judge", "delete-data"]
+Command = Literal[
+    "ingest", "features", "features-teardown", "train", "judge", "delete-data", "compare", "sweep-predictions"
+]
 
 USER_CODE_RAISED = 3
 """Exit code by which a Job says that the team's code raised: trying again is useless."""

@@ -1,0 +1,1 @@
+"""Jobs over the prediction log: compare two versions, and remove what is old."""
