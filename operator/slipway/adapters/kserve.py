@@ -198,8 +198,8 @@ def _pool_marks(deployment: Deployment) -> tuple[dict[str, str], dict[str, str]]
     """What makes the pool count the servers: as many as there may be, for a quota has to hold at the worst hour."""
     if deployment.pool is None:
         return {}, {}
-    serving = deployment.serving
-    return pool_marks(deployment.pool, serving.resources, max(serving.replicas.min, serving.replicas.max))
+    size = deployment.size or deployment.serving.replicas
+    return pool_marks(deployment.pool, deployment.serving.resources, size.max)
 
 
 def _placement(pool: ComputePool | None) -> Object:

@@ -91,10 +91,24 @@ class OnlineFeatures(ApiModel):
 class Serving(ApiModel):
     """How a version is served."""
 
+    rules: ClassVar = (
+        rule(
+            "self.capacity != 'Recreate' || self.replicas.max >= 2",
+            "with capacity Recreate, replicas.max must be 2 or more, as a single server cannot be replaced while it"
+            " answers: raise it, or use Partial or Surge",
+        ),
+    )
+
     runtime: ObjectName = Field("slipway-sklearn", description="KServe ClusterServingRuntime or ServingRuntime.")
     replicas: Replicas = Field(default_factory=Replicas, description="How many servers a version has.")
     pool_ref: ClusterRef | None = Field(
         None, description="ComputePool that servers are scheduled to; any node when empty."
+    )
+    capacity: Literal["Surge", "Partial", "Recreate"] = Field(
+        "Surge",
+        description="Servers of a new version beside the stable one's. Surge: as many again. Partial: one more than"
+        " `replicas.max` in all, which both versions share by their weights. Recreate: none more; the stable version"
+        " gives servers up. With Partial and Recreate the previous version is not kept warm.",
     )
     resources: Resources | None = Field(None, description="Resources of the server container.")
     features: OnlineFeatures = Field(default_factory=OnlineFeatures, description="How features are looked up.")

@@ -234,6 +234,11 @@ class Reason(StrEnum):
     Starting = ("Starting", "The servers of a version start.", "Wait.")
     Started = ("Started", "A version is rolled out; its servers are made.", "Nothing.")
     StepStarted = ("StepStarted", "The new version has come to the step that the message names.", "Nothing.")
+    WaitingForCapacity = (
+        "WaitingForCapacity",
+        "With `serving.capacity: Recreate`, the stable version gives up a server before the new one gets one.",
+        "Wait.",
+    )
     Superseded = (
         "Superseded",
         "A version is not rolled out any further because another one is wanted; it is not rejected.",

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from slipway.adapters import gateway as gw
+from slipway.adapters import labels
 from slipway.adapters.envoy_stats import Interest, Reading, cluster_name, proxy_urls
 from slipway.adapters.kserve import (
     POD_LABEL,
@@ -23,6 +24,7 @@ from slipway.api.computepool import ComputePool
 from slipway.api.modelrollout import ModelRollout
 from slipway.api.platform import GatewayParentRef, Platform
 from slipway.api.reasons import Reason
+from slipway.controllers.computepool.quota import holdings
 from slipway.controllers.modelrollout import checks
 from slipway.controllers.modelrollout.access_facts import Doors
 from slipway.controllers.modelrollout.facts import (
@@ -44,6 +46,7 @@ from slipway.runtime.resources import (
     GATEWAY,
     HTTP_ROUTE,
     INFERENCE_SERVICE,
+    JOB,
     MODEL_ROLLOUT,
     MODEL_VERSION,
     NAMESPACE,
@@ -109,6 +112,7 @@ class ModelRolloutController:
             Watch(ENDPOINT_SLICE, _of_slice),
             Watch(POD, _of_pod),
             Watch(GATEWAY, _nobody),
+            Watch(JOB, _nobody),
         )
 
     async def observe(self, io: Io, key: Key) -> Snapshot | None:
@@ -135,6 +139,7 @@ class ModelRolloutController:
             route=read_route(live_route, rollout, parent) if live_route is not None and parent else None,
             parent=parent,
             pool=setting.pool,
+            pool_held=_held(io, rollout, setting.pool),
             url=_url(io, rollout, parent) if parent else None,
             reading=_reading(self._statistics, io, rollout, setting),
             obstacle=setting.obstacle,
@@ -231,15 +236,29 @@ async def _pool(io: Io, rollout: ModelRollout) -> tuple[ComputePool | None, Trou
     pool = ComputePool.model_validate(obj)
     if pool.spec.allowed_namespaces is not None:
         namespace = await io.live(NAMESPACE.key(str(rollout.metadata.namespace)))
-        labels = (namespace or {}).get("metadata", {}).get("labels") or {}
+        found = (namespace or {}).get("metadata", {}).get("labels") or {}
         wanted = pool.spec.allowed_namespaces.selector.match_labels
-        if any(labels.get(name) != value for name, value in wanted.items()):
+        if any(found.get(name) != value for name, value in wanted.items()):
             message = (
                 f"spec.serving.poolRef: ComputePool {reference.name} is not for namespace"
                 f" {rollout.metadata.namespace}: ask an administrator, or name another."
             )
             return None, Trouble(Reason.NotAllowed, message)
     return pool, None
+
+
+def _held(io: Io, rollout: ModelRollout, pool: ComputePool | None) -> int:
+    """Units of a pool with a quota that the project holds; a change of the count wakes the rollout by the pool."""
+    if pool is None or pool.spec.quota is None:
+        return 0
+    marked = {labels.POOL: label_value(pool.metadata.name)}
+    objects = [*io.list(JOB, labels=marked), *io.list(INFERENCE_SERVICE, labels=marked)]
+    project = label_value(rollout.spec.project_ref.name)
+    return sum(
+        each.units
+        for each in holdings(pool.metadata.name, objects)
+        if (each.namespace, each.project) == (rollout.metadata.namespace, project)
+    )
 
 
 def _url(io: Io, rollout: ModelRollout, parent: GatewayParentRef) -> str | None:

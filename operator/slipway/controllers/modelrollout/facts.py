@@ -104,6 +104,7 @@ class Snapshot:
     :param route: the weighted route
     :param parent: the Gateway
     :param pool: where servers go, with `poolRef`
+    :param pool_held: units of the pool that the project holds, its stable servers among them
     :param url: where clients send predictions
     :param reading: what the gateway counted
     :param obstacle: why nothing new can be made at present
@@ -121,6 +122,7 @@ class Snapshot:
     route: Route | None = None
     parent: GatewayParentRef | None = None
     pool: ComputePool | None = None
+    pool_held: int = 0
     url: str | None = None
     reading: Reading = field(default_factory=Reading)
     obstacle: Trouble | None = None

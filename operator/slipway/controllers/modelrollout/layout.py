@@ -109,7 +109,8 @@ def _route(snapshot: Snapshot, state: State, weights: Weights, now: datetime) ->
 
 def _serve(snapshot: Snapshot, state: State, member: Member) -> Iterator[Action]:
     version = snapshot.versions.get(member.name)
-    if version is not None and snapshot.obstacle is None:
+    waits = member.role == "Candidate" and posture.no_room(snapshot, state) is not None
+    if version is not None and snapshot.obstacle is None and not waits:
         spec = snapshot.rollout.spec
         size = posture.size(snapshot, state, member.name)
         project, logged = spec.project_ref.name, snapshot.predictions

@@ -10,9 +10,11 @@ from math import ceil
 
 from slipway.adapters import gateway as gw
 from slipway.adapters.envoy_stats import WindowStats, cluster_name
-from slipway.adapters.kserve import PORT, predictor_of
+from slipway.adapters.kserve import PORT, Trouble, predictor_of
 from slipway.api.modelrollout import Replicas
+from slipway.api.reasons import Reason
 from slipway.api.rollout_steps import SetScale, Step
+from slipway.controllers.modelrollout import capacity
 from slipway.controllers.modelrollout.facts import Server, Snapshot
 from slipway.controllers.modelrollout.state import State
 
@@ -61,19 +63,50 @@ def measured(snapshot: Snapshot, state: State, window: float) -> WindowStats:
 
 # ---- how many servers ------------------------------------------------------------------------------------------------
 def size(snapshot: Snapshot, state: State, name: str) -> Replicas:
-    """Least and greatest number of servers of a version; all of `serving.replicas` unless it is a scaled candidate."""
+    """Least and greatest number of servers of a version, as far as there is room for them now."""
     full = snapshot.rollout.spec.serving.replicas
-    if name != state.candidate or state.stable is None:
+    if name == state.candidate:
+        stable = snapshot.server_of(state.stable)
+        room = capacity.room(snapshot.rollout.spec.serving, state, stable.readiness.endpoints if stable else 0)
+        return capacity.at_most(wanted_size(snapshot, state), room)
+    return capacity.of_stable(snapshot.rollout.spec.serving, state) if name == state.stable else full
+
+
+def wanted_size(snapshot: Snapshot, state: State) -> Replicas:
+    """What the candidate should have: all of `serving.replicas` unless a step or the capacity scales it."""
+    full = snapshot.rollout.spec.serving.replicas
+    if state.stable is None:
         return full
+    return capacity.of_candidate(
+        snapshot.rollout.spec.serving, state, _by_steps(snapshot, state, full), _aimed_weight(snapshot.steps, state)
+    )
+
+
+def _by_steps(snapshot: Snapshot, state: State, full: Replicas) -> Replicas:
     steps, weight = snapshot.steps, _aimed_weight(snapshot.steps, state)
     scale = _scale(steps, state)
     # From the step on that gives it all requests it has full size: servers come before requests.
-    if scale is None or weight == 100 or (state.position is not None and state.position.index >= len(steps)):
+    if scale is None or weight == 100:
         return full
     return _scaled(full, scale, weight)
 
 
+def no_room(snapshot: Snapshot, state: State) -> Trouble | None:
+    """Why the candidate's first server cannot be made yet; None when it can, or is there."""
+    if state.candidate is None or snapshot.server_of(state.candidate) is not None:
+        return None
+    serving, stable = snapshot.rollout.spec.serving, snapshot.server_of(state.stable)
+    if capacity.room(serving, state, stable.readiness.endpoints if stable else 0) == 0:
+        message = f"A server of version {state.stable} has to end before version {state.candidate} can have one."
+        return Trouble(Reason.WaitingForCapacity, message)
+    return capacity.over_quota(
+        snapshot.pool, snapshot.pool_held, serving, wanted_size(snapshot, state).max, state.candidate
+    )
+
+
 def _aimed_weight(steps: list[Step], state: State) -> int:
+    if state.position is not None and state.position.index >= len(steps):
+        return 100
     step = _present(steps, state)
     return max(state.weight, step.set_weight or 0) if step is not None else state.weight
 
@@ -101,6 +134,7 @@ def lacking(snapshot: Snapshot, state: State, server: Server) -> int:
     position, steps = state.position, snapshot.steps
     # Who goes back to a version that is warm still does not wait: such a candidate has no weight and no step.
     going_back = position is None or (position.index >= len(steps) and not state.weight)
-    if going_back or not any(each.set_scale for each in _passed(steps, state)):
+    scaled = any(each.set_scale for each in _passed(steps, state))
+    if going_back or not (scaled or capacity.is_scarce(snapshot.rollout.spec.serving)):
         return 0
-    return max(0, size(snapshot, state, str(state.candidate)).min - server.readiness.endpoints)
+    return max(0, wanted_size(snapshot, state).min - server.readiness.endpoints)

@@ -256,7 +256,9 @@ def _state_progressing(
     if progress.failing:
         conditions.false("Progressing", Reason.ChecksFailed, _failing(progress))
     elif state.candidate is not None:
-        if state.position is None:
+        if progress.no_room is not None:
+            conditions.true("Progressing", progress.no_room.reason, progress.no_room.message)
+        elif state.position is None:
             conditions.true("Progressing", Reason.Starting, f"The servers of version {state.candidate} start.")
         else:
             reason = Reason.Analyzing if _phase(snapshot, state, progress) == "Analyzing" else Reason.Progressing

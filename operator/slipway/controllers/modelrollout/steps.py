@@ -12,12 +12,12 @@ from datetime import datetime, timedelta
 
 from slipway.adapters import gateway as gw
 from slipway.adapters.envoy_stats import cluster_name
-from slipway.adapters.kserve import PORT, predictor_of
+from slipway.adapters.kserve import PORT, Trouble, predictor_of
 from slipway.api.meta import parse_duration
 from slipway.api.modelrollout import CheckStatus, Rejection
 from slipway.api.reasons import Reason
 from slipway.api.rollout_steps import Step, Stop
-from slipway.controllers.modelrollout import checks, posture
+from slipway.controllers.modelrollout import capacity, checks, posture
 from slipway.controllers.modelrollout.facts import Server, Snapshot
 from slipway.controllers.modelrollout.state import PROMOTION, Position, State
 from slipway.runtime.conditions import Note, timestamp
@@ -37,11 +37,13 @@ class Progress:
     :param checks: verdicts, as the spec orders them
     :param failing: verdicts that failed and do not roll back (`automatic: false`, or no stable servers to go back to)
     :param waiting_for: what the candidate waits for
+    :param no_room: why it has no servers yet, where there is no room for them
     """
 
     checks: list[CheckStatus] = field(default_factory=list)
     failing: list[CheckStatus] = field(default_factory=list)
     waiting_for: str = ""
+    no_room: Trouble | None = None
 
 
 def advance(snapshot: Snapshot, state: State, promoted: bool, now: datetime) -> Progress:
@@ -64,7 +66,11 @@ def advance(snapshot: Snapshot, state: State, promoted: bool, now: datetime) -> 
 
 # ---- start -----------------------------------------------------------------------------------------------------------
 def _start(snapshot: Snapshot, state: State, server: Server | None, progress: Progress, now: datetime) -> None:
-    if server is None or not server.ready:
+    progress.no_room = posture.no_room(snapshot, state)
+    if progress.no_room is not None:
+        progress.waiting_for = "room for its servers"
+        state.candidate_since = now  # no fault of the version
+    elif server is None or not server.ready:
         progress.waiting_for = "its servers"
         _enforce_deadline(snapshot, state, server, now)
     elif not is_reachable(snapshot, server.name, now):
@@ -159,7 +165,9 @@ def _promote(snapshot: Snapshot, state: State, now: datetime) -> None:
     for member in list(state.members.values()):
         if member.role == "Previous":
             state.release(member.name)
-    if before is not None and before in state.members:
+    if before is not None and capacity.is_scarce(snapshot.rollout.spec.serving):
+        state.release(before)
+    elif before is not None and before in state.members:
         keep = parse_duration(snapshot.rollout.spec.rollback.keep_previous)
         state.members[before].role, state.members[before].keep_until = "Previous", now + keep
     state.members[name].role = "Stable"
