@@ -195,11 +195,10 @@ def _environment(deployment: Deployment, model: Model) -> list[Object]:
 
 
 def _pool_marks(deployment: Deployment) -> tuple[dict[str, str], dict[str, str]]:
-    """What makes the pool count the servers: as many as there may be, for a quota has to hold at the worst hour."""
+    """What makes the pool count the servers: the units of one, because a mark that changes would restart them all."""
     if deployment.pool is None:
         return {}, {}
-    size = deployment.size or deployment.serving.replicas
-    return pool_marks(deployment.pool, deployment.serving.resources, size.max)
+    return pool_marks(deployment.pool, deployment.serving.resources)
 
 
 def _placement(pool: ComputePool | None) -> Object:

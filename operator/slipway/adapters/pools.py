@@ -37,12 +37,10 @@ def container_resources(resources: Resources, pool: ComputePool | None) -> dict[
     return found
 
 
-def pool_marks(
-    pool: ComputePool, resources: Resources | None, replicas: int = 1
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Labels and annotations of something that holds units of a pool."""
+def pool_marks(pool: ComputePool, resources: Resources | None) -> tuple[dict[str, str], dict[str, str]]:
+    """Labels and annotations of something that holds units of a pool, each of its pods so many."""
     resource = pool.spec.resource
     return (
         {labels.POOL: labels.label_value(pool.metadata.name)},
-        {labels.POOL_RESOURCE: resource, labels.POOL_UNITS: str(replicas * pool_units(resources, resource))},
+        {labels.POOL_RESOURCE: resource, labels.POOL_UNITS: str(pool_units(resources, resource))},
     )

@@ -57,10 +57,18 @@ def holdings(pool: str, objects: Iterable[Mapping[str, Any]]) -> tuple[Holding, 
                 meta["namespace"],
                 meta["name"],
                 marks.get(labels.PROJECT, ""),
-                int(units) if units.isdigit() else 0,
+                _pods(obj) * (int(units) if units.isdigit() else 0),
             )
         )
     return tuple(sorted(found, key=lambda each: (each.namespace, each.kind, each.name)))
+
+
+def _pods(obj: Mapping[str, Any]) -> int:
+    """Pods that an object has; of servers, as many as there may be, for a quota has to hold at the worst hour."""
+    if obj.get("kind") != "InferenceService":
+        return 1
+    predictor = (obj.get("spec") or {}).get("predictor") or {}
+    return max(int(predictor.get("minReplicas") or 1), int(predictor.get("maxReplicas") or 1))
 
 
 def admit(

@@ -139,6 +139,8 @@ class World:
         """InferenceServices that KServe calls not ready though servers answer (a rolling update, say)."""
         self.room = 1000
         """Servers that one InferenceService can have."""
+        self.units = 1000
+        """Servers that all can have together; who has some keeps them."""
         self.controller = ModelRolloutController(self.gateway)
         types = {MODEL_ROLLOUT, *(watch.type for watch in self.controller.watches)}
         self.stores = Stores(types)
@@ -344,19 +346,27 @@ class World:
         """Servers of every InferenceService become ready at once, but for those that are told not to."""
         if not self.kserve_answering:
             return
-        for obj in self.stores.list(INFERENCE_SERVICE, NAMESPACE):
+        services = self.stores.list(INFERENCE_SERVICE, NAMESPACE)
+        free = self.units - sum(self._keeps(obj) for obj in services)
+        for obj in services:
             name = obj["metadata"]["name"]
             ready = name not in self.unready
             says = ready and name not in self.doubted
             status = {"observedGeneration": 1, "conditions": [{"type": "Ready", "status": str(says)}]}
             if obj.get("status") != status:
                 self.put(INFERENCE_SERVICE, {**obj, "status": status})
-            wanted = min(self.room, int(obj["spec"]["predictor"]["minReplicas"]))
-            self._set_endpoints(name, wanted if ready else 0)
+            wanted, keeps = min(self.room, int(obj["spec"]["predictor"]["minReplicas"])), self._keeps(obj)
+            started = max(0, min(wanted - keeps, free))
+            free -= started
+            self._set_endpoints(name, keeps + started if ready else 0)
         alive = {obj["metadata"]["name"] for obj in self.stores.list(INFERENCE_SERVICE, NAMESPACE)}
         for slice_ in list(self.stores.list(ENDPOINT_SLICE, NAMESPACE)):
             if slice_["metadata"]["name"] not in alive:
                 self.remove(ENDPOINT_SLICE, slice_["metadata"]["name"])
+
+    def _keeps(self, obj: Object) -> int:
+        """Servers that an InferenceService has and still wants."""
+        return min(self.endpoints(obj["metadata"]["name"]), int(obj["spec"]["predictor"]["minReplicas"]))
 
     def _set_endpoints(self, name: str, count: int) -> None:
         live = self.get(ENDPOINT_SLICE, name)
