@@ -96,8 +96,12 @@ class PodSettings:
 
 def job_name(owner: Owner, stage: str, identity: str) -> str:
     """`NAME-STAGE-HASH10`, the name cut where it is too long; `identity` says what the work is."""
-    tail = f"-{stage}-{short(digest_json([owner.uid, stage, identity]))}"
-    return owner.name[: _NAME_LIMIT - len(tail)].rstrip("-.").replace(".", "-") + tail
+    return job_name_of(owner.name, f"-{stage}-{short(digest_json([owner.uid, stage, identity]))}")
+
+
+def job_name_of(owner: str, tail: str) -> str:
+    """An owner's name, cut where it is too long, and a tail."""
+    return owner[: _NAME_LIMIT - len(tail)].rstrip("-.").replace(".", "-") + tail
 
 
 def folder(namespace: str, job: str) -> str:

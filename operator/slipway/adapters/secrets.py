@@ -9,7 +9,7 @@ import base64
 import binascii
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from slipway.runtime.resources import SECRET, Key, Object
@@ -31,6 +31,7 @@ class SecretData:
 
     resource_version: str
     values: Mapping[str, str]
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     def missing(self, *keys: str) -> tuple[str, ...]:
         """Those of `keys` that are absent or empty."""
@@ -64,7 +65,8 @@ class Secrets:
         if obj is None:
             self._known.pop(at, None)
             return None
-        data = SecretData(str(obj["metadata"].get("resourceVersion", "")), _decoded(obj))
+        meta = obj["metadata"]
+        data = SecretData(str(meta.get("resourceVersion", "")), _decoded(obj), meta.get("annotations") or {})
         self._known[at] = (self._clock(), data)
         return data
 

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from slipway.api.analysis import HistogramBound
 from slipway.api.meta import (
     ATOMIC_LIST,
     NAME_PREFIX,
@@ -29,6 +30,7 @@ from slipway.api.meta import (
     rule,
     same_project,
 )
+from slipway.api.rollout_analysis import Analysis, AnalysisRun
 from slipway.api.rollout_consumers import AccessControl, Consumer, ConsumerStatus
 from slipway.api.rollout_predictions import LOG_METRICS, Comparison, PredictionLog, PredictionLogStatus
 from slipway.api.rollout_steps import Step
@@ -117,11 +119,24 @@ class Serving(ApiModel):
 class CompareToStable(ApiModel):
     """A bound relative to the stable version in the same window."""
 
-    max_drop: DecimalString = Field(description="By how many percentage points the new version may be worse.")
+    rules: ClassVar = (
+        exactly_one("maxDrop", "maxRatio"),
+        rule("!has(self.maxRatio) || has(self.confidence)", "set confidence with maxRatio"),
+    )
 
-
-HistogramBound = Literal[1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000]
-"""Bounds of Envoy's latency histogram in milliseconds: a share below another value cannot be counted exactly."""
+    max_drop: DecimalString | None = Field(
+        None, description="By how many percentage points the new version may be worse."
+    )
+    max_ratio: DecimalString | None = Field(
+        None,
+        description="How many times the stable version's share of bad answers (the rest up to 100 percent) the new"
+        " version's may be; with `confidence`.",
+    )
+    confidence: Literal["80", "90", "95", "99"] | None = Field(
+        None,
+        description="Percent. Failed only if the confidence interval of the difference or ratio lies wholly beyond the"
+        " bound, Success only if wholly within it, else Inconclusive. Empty: the measured values are compared.",
+    )
 
 
 class Check(ApiModel):
@@ -241,6 +256,11 @@ class ModelRolloutSpec(ApiModel):
             "!has(self.consumers) || self.consumers.filter(c, has(c.rateLimit)).size() <= 16",
             "at most 16 consumers can have a rateLimit: the gateway takes no more",
         ),
+        rule(
+            f"{_NO_STEPS} || !has(self.analysis) || !has(self.analysis.startingStep)"
+            " || self.steps.exists(s, s.name == self.analysis.startingStep)",
+            "analysis.startingStep must be the name of a step",
+        ),
     )
 
     project_ref: LocalRef = Field(description="ModelProject whose versions are served.")
@@ -264,6 +284,9 @@ class ModelRolloutSpec(ApiModel):
     )
     prediction_log: PredictionLog | None = Field(
         None, description="Keeps requests and answers in the artifact store; nothing is kept when empty."
+    )
+    analysis: Analysis | None = Field(
+        None, description="Templates that are measured while, before and after a new version takes over."
     )
     rollback: Rollback = Field(default_factory=Rollback, description="What happens when a version fails.")
     progress_deadline: Duration = Field(
@@ -387,6 +410,9 @@ class ModelRolloutStatus(Status):
         None, description="Answers of the candidate and the stable version, compared by the prediction log."
     )
     prediction_log: PredictionLogStatus | None = Field(None, description="State of the prediction log.")
+    analysis: list[AnalysisRun] | None = Field(
+        None, max_length=4, description="What templates measured.", json_schema_extra=map_list("kind")
+    )
     measured_at: Annotated[str, Field(max_length=40)] | None = Field(
         None, description="When numbers were last written: a new verdict at once, numbers alone every ten seconds."
     )

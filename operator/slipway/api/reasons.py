@@ -301,6 +301,27 @@ class Reason(StrEnum):
         "A check failed on the new version.",
         "The version is rejected: look at `status.rejected`; annotate `slipway.dev/retry: NAME` to try it again.",
     )
+    AnalysisFailed = (
+        "AnalysisFailed",
+        "A metric of an AnalysisTemplate failed on the new version.",
+        "The version is rejected: look at `status.analysis`; annotate `slipway.dev/retry: NAME` to try it again.",
+    )
+    AnalysisInconclusive = (
+        "AnalysisInconclusive",
+        "An analysis came to no verdict; the rollout waits for a person.",
+        "Look at `status.analysis`; annotate `slipway.dev/promote` as the message says, or pin another version.",
+    )
+    AnalysisError = (
+        "AnalysisError",
+        "A metric could not be measured several times in a row; the rollout waits for a person.",
+        "The message says why; annotate `slipway.dev/promote` as it says, or pin another version.",
+    )
+    AnalysisInvalid = (
+        "AnalysisInvalid",
+        "A template that the rollout names cannot be used.",
+        "Create or correct what the message names; the analysis goes on by itself.",
+    )
+    Valid = ("Valid", "A template, or every template that a rollout names, can be used.", "Nothing.")
     RolledBack = (
         "RolledBack",
         "All requests went back to the stable version.",

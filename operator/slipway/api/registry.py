@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from slipway.api.analysis import AnalysisTemplate, ClusterAnalysisTemplate
 from slipway.api.computepool import ComputePool
 from slipway.api.dataset import Dataset
 from slipway.api.datasetversion import DatasetVersion
@@ -25,6 +26,8 @@ KINDS: tuple[KindInfo, ...] = (
     TrainingRun,
     ModelVersion,
     ModelRollout,
+    AnalysisTemplate,
+    ClusterAnalysisTemplate,
 )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from slipway.api.meta import ApiModel, Duration, LabelName, Percent, Text, exactly_one, map_list, rule
+from slipway.api.rollout_analysis import ArgumentValue, TemplateRef
 
 Share = Annotated[int, Field(ge=1, le=100)]
 """A percentage that is not nothing."""
@@ -27,9 +28,28 @@ class Pause(ApiModel):
 
 
 class Analyze(ApiModel):
-    """Wait while checks run; every check must succeed."""
+    """Wait while checks run, templates are measured, or both; all of them must succeed."""
 
-    for_: Duration = Field(alias="for", description="How long at least; longer while a check is Inconclusive.")
+    rules: ClassVar = (
+        rule("has(self.__for__) || has(self.templates)", "set for, templates, or both"),
+        rule("!has(self.args) || has(self.templates)", "args are for templates: set templates, or remove args"),
+    )
+
+    for_: Duration | None = Field(
+        None,
+        alias="for",
+        description="How long at least, with every check a Success; longer while a check is Inconclusive.",
+    )
+    templates: list[TemplateRef] | None = Field(
+        None,
+        min_length=1,
+        max_length=8,
+        description="Templates that are measured anew for this step.",
+        json_schema_extra=map_list(["name", "clusterScope"]),
+    )
+    args: list[ArgumentValue] | None = Field(
+        None, max_length=32, description="Arguments of the templates.", json_schema_extra=map_list("name")
+    )
 
 
 class Mirror(ApiModel):

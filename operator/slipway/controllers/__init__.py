@@ -8,9 +8,11 @@ from typing import Any
 from slipway.adapters.artifacts import Artifacts
 from slipway.adapters.engines import engines
 from slipway.adapters.envoy_stats import GatewayStatistics
+from slipway.adapters.measurements import Measurements
 from slipway.adapters.network import Network
 from slipway.adapters.secrets import Secrets
 from slipway.contracts.digests import digest_bytes
+from slipway.controllers.analysistemplate import AnalysisTemplateController, ClusterAnalysisTemplateController
 from slipway.controllers.computepool import ComputePoolController
 from slipway.controllers.dataset import DatasetController
 from slipway.controllers.datasetversion import DatasetVersionController
@@ -47,5 +49,7 @@ def all_controllers(settings: Settings) -> list[Controller[Any]]:
         FeatureSetController(artifacts, runner),
         TrainingRunController(artifacts, runner, engines(), pipeline_digest),
         ModelVersionController(artifacts, runner),
-        ModelRolloutController(GatewayStatistics(), Doors(settings.namespace)),
+        ModelRolloutController(GatewayStatistics(), Doors(settings.namespace), Measurements(secrets)),
+        AnalysisTemplateController(),
+        ClusterAnalysisTemplateController(),
     ]

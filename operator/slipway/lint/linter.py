@@ -13,7 +13,8 @@ from slipway.api.crd import root_schema
 from slipway.api.meta import API_VERSION, GROUP
 from slipway.lint.documents import Document, files_of, read
 from slipway.lint.findings import Finding, Problem, did_you_mean
-from slipway.lint.references import Index, reference_problems
+from slipway.lint.index import Index
+from slipway.lint.references import reference_problems
 from slipway.lint.rules import rule_problems
 from slipway.lint.schema import prepared, schema_problems
 

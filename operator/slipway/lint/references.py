@@ -7,9 +7,9 @@ have other objects of that kind; else it is a warning.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TypeVar
 
+from slipway.adapters.templates import problems as template_problems
+from slipway.api.analysis import AnalysisTemplate, ClusterAnalysisTemplate
 from slipway.api.computepool import ComputePool
 from slipway.api.dataset import Dataset
 from slipway.api.featureset import FeatureSet, View
@@ -17,64 +17,12 @@ from slipway.api.meta import Resource
 from slipway.api.modelproject import ModelProject
 from slipway.api.modelrollout import ModelRollout
 from slipway.api.trainingrun import TrainingRun
+from slipway.lint.analysis import analysis_problems
 from slipway.lint.documents import Document
 from slipway.lint.findings import FieldPath, Problem, did_you_mean, dotted
-
-R = TypeVar("R", bound=Resource)
+from slipway.lint.index import Index, resolve
 
 Located = tuple[Document, Problem]
-
-
-@dataclass
-class Index:
-    """The objects of all files by kind, namespace and name."""
-
-    objects: dict[tuple[str, str, str], tuple[Document, Resource]] = field(default_factory=dict)
-    broken: set[tuple[str, str, str]] = field(default_factory=set)
-    """Objects that are there and have errors of their own, so that nothing is known of them but the name."""
-
-    def add(self, document: Document, parsed: Resource) -> Problem | None:
-        """Take an object in; a problem when it is there already."""
-        kind = type(parsed).kind_name
-        key = (kind, parsed.metadata.namespace or "", parsed.metadata.name)
-        if key in self.objects:
-            first = self.objects[key][0].file
-            message = f"{kind} {parsed.metadata.name} is in {first} already: remove or rename one"
-            return Problem(("metadata", "name"), "duplicate", message)
-        self.objects[key] = (document, parsed)
-        return None
-
-    def add_broken(self, kind: type[Resource], document: Document) -> None:
-        """Take note of an object with errors."""
-        namespace = self._scope(kind, document.metadata.get("namespace"))
-        self.broken.add((kind.kind_name, namespace, str(document.metadata.get("name"))))
-
-    def all(self, model: type[R]) -> Iterator[tuple[Document, R]]:
-        """Every object of a kind."""
-        for document, parsed in self.objects.values():
-            if isinstance(parsed, model):
-                yield document, parsed
-
-    def find(self, model: type[R], namespace: str | None, name: str) -> R | None:
-        """One object, or None."""
-        _, parsed = self.objects.get((model.kind_name, self._scope(model, namespace), name), (None, None))
-        return parsed if isinstance(parsed, model) else None
-
-    def missing(self, model: type[Resource], namespace: str | None, name: str, path: FieldPath) -> Problem | None:
-        """The problem of a name that is not found; None for an object that has errors of its own."""
-        scope = self._scope(model, namespace)
-        if (model.kind_name, scope, name) in self.broken:
-            return None
-        others = [key[2] for key in (*self.objects, *self.broken) if key[:2] == (model.kind_name, scope)]
-        where = f" in namespace {scope}" if scope else ""
-        message = f"{dotted(path)}: there is no {model.kind_name} {name}{where} in these files"
-        if others:
-            return Problem(path, "reference", message + did_you_mean(name, others))
-        return Problem(path, "reference", f"{message}; it must be in the cluster", "warning")
-
-    @staticmethod
-    def _scope(model: type[Resource], namespace: str | None) -> str:
-        return (namespace or "") if model.namespaced else ""
 
 
 def reference_problems(index: Index) -> Iterator[Located]:
@@ -85,22 +33,14 @@ def reference_problems(index: Index) -> Iterator[Located]:
         (FeatureSet, _feature_set),
         (TrainingRun, _training_run),
         (ModelRollout, _rollout),
+        (AnalysisTemplate, _template),
+        (ClusterAnalysisTemplate, _template),
     )
     for model, check in checks:
         for document, parsed in index.all(model):
             for problem in check(index, parsed):
                 yield document, problem
     yield from _paths_taken_twice(index)
-
-
-def _resolve(
-    index: Index, owner: Resource, model: type[R], name: str, path: FieldPath, problems: list[Problem]
-) -> R | None:
-    found = index.find(model, owner.metadata.namespace, name)
-    if found is None:
-        missing = index.missing(model, owner.metadata.namespace, name, path)
-        problems += [missing] if missing else []
-    return found
 
 
 # ---- kinds -----------------------------------------------------------------------------------------------------------
@@ -111,13 +51,13 @@ def _project(index: Index, owner: Resource) -> Iterator[Problem]:
         return
     problems: list[Problem] = []
     base: FieldPath = ("spec", "training")
-    dataset = _resolve(index, owner, Dataset, training.dataset_ref.name, (*base, "datasetRef", "name"), problems)
+    dataset = resolve(index, owner, Dataset, training.dataset_ref.name, (*base, "datasetRef", "name"), problems)
     if training.pool_ref:
-        _resolve(index, owner, ComputePool, training.pool_ref.name, (*base, "poolRef", "name"), problems)
+        resolve(index, owner, ComputePool, training.pool_ref.name, (*base, "poolRef", "name"), problems)
     features: dict[str, str] = {}
     for number, reference in enumerate(training.feature_set_refs):
         path: FieldPath = (*base, "featureSetRefs", number, "name")
-        feature_set = _resolve(index, owner, FeatureSet, reference.name, path, problems)
+        feature_set = resolve(index, owner, FeatureSet, reference.name, path, problems)
         if feature_set is None:
             continue
         for view in feature_set.spec.views:
@@ -179,12 +119,12 @@ def _entities_in(dataset: Dataset, feature_set: FeatureSet, path: FieldPath) -> 
 def _dataset(index: Index, owner: Resource) -> Iterator[Problem]:
     assert isinstance(owner, Dataset)
     problems: list[Problem] = []
-    _resolve(index, owner, ModelProject, owner.spec.project_ref.name, ("spec", "projectRef", "name"), problems)
+    resolve(index, owner, ModelProject, owner.spec.project_ref.name, ("spec", "projectRef", "name"), problems)
     for number, column in enumerate(owner.spec.columns):
         if column.references is None:
             continue
         base: FieldPath = ("spec", "columns", number, "references")
-        other = _resolve(
+        other = resolve(
             index, owner, Dataset, column.references.dataset_ref.name, (*base, "datasetRef", "name"), problems
         )
         if other:
@@ -202,7 +142,7 @@ def _column_of(dataset: Dataset, name: str, path: FieldPath) -> Iterator[Problem
 def _feature_set(index: Index, owner: Resource) -> Iterator[Problem]:
     assert isinstance(owner, FeatureSet)
     problems: list[Problem] = []
-    _resolve(index, owner, ModelProject, owner.spec.project_ref.name, ("spec", "projectRef", "name"), problems)
+    resolve(index, owner, ModelProject, owner.spec.project_ref.name, ("spec", "projectRef", "name"), problems)
     for number, view in enumerate(owner.spec.views):
         problems += _view(index, owner, view, ("spec", "views", number))
     yield from problems
@@ -215,7 +155,7 @@ def _view(index: Index, owner: FeatureSet, view: View, base: FieldPath) -> Itera
     member = "aggregate" if view.source.aggregate else "dataset"
     path: FieldPath = (*base, "source", member, "datasetRef", "name")
     problems: list[Problem] = []
-    dataset = _resolve(index, owner, Dataset, source.dataset_ref.name, path, problems)
+    dataset = resolve(index, owner, Dataset, source.dataset_ref.name, path, problems)
     yield from problems
     if dataset is None:
         return
@@ -233,22 +173,29 @@ def _training_run(index: Index, owner: Resource) -> Iterator[Problem]:
     assert isinstance(owner, TrainingRun)
     problems: list[Problem] = []
     spec = owner.spec
-    _resolve(index, owner, ModelProject, spec.project_ref.name, ("spec", "projectRef", "name"), problems)
+    resolve(index, owner, ModelProject, spec.project_ref.name, ("spec", "projectRef", "name"), problems)
     for number, reference in enumerate(spec.feature_set_refs):
-        _resolve(index, owner, FeatureSet, reference.name, ("spec", "featureSetRefs", number, "name"), problems)
+        resolve(index, owner, FeatureSet, reference.name, ("spec", "featureSetRefs", number, "name"), problems)
     if spec.pool_ref:
-        _resolve(index, owner, ComputePool, spec.pool_ref.name, ("spec", "poolRef", "name"), problems)
+        resolve(index, owner, ComputePool, spec.pool_ref.name, ("spec", "poolRef", "name"), problems)
     yield from problems
 
 
 def _rollout(index: Index, owner: Resource) -> Iterator[Problem]:
     assert isinstance(owner, ModelRollout)
     problems: list[Problem] = []
-    _resolve(index, owner, ModelProject, owner.spec.project_ref.name, ("spec", "projectRef", "name"), problems)
+    resolve(index, owner, ModelProject, owner.spec.project_ref.name, ("spec", "projectRef", "name"), problems)
     pool = owner.spec.serving.pool_ref
     if pool:
-        _resolve(index, owner, ComputePool, pool.name, ("spec", "serving", "poolRef", "name"), problems)
+        resolve(index, owner, ComputePool, pool.name, ("spec", "serving", "poolRef", "name"), problems)
     yield from problems
+    yield from analysis_problems(index, owner)
+
+
+def _template(_: Index, owner: Resource) -> Iterator[Problem]:
+    assert isinstance(owner, AnalysisTemplate | ClusterAnalysisTemplate)
+    for problem in template_problems(owner.spec):
+        yield Problem(("spec", "metrics", problem.metric, *problem.field), "template", problem.sentence)
 
 
 def _paths_taken_twice(index: Index) -> Iterator[Located]:

@@ -93,6 +93,8 @@ FEATURE_SET = _ours("FeatureSet", "featuresets")
 TRAINING_RUN = _ours("TrainingRun", "trainingruns")
 MODEL_VERSION = _ours("ModelVersion", "modelversions")
 MODEL_ROLLOUT = _ours("ModelRollout", "modelrollouts")
+ANALYSIS_TEMPLATE = _ours("AnalysisTemplate", "analysistemplates")
+CLUSTER_ANALYSIS_TEMPLATE = _ours("ClusterAnalysisTemplate", "clusteranalysistemplates", namespaced=False)
 OWN_TYPES = (
     PLATFORM,
     COMPUTE_POOL,
@@ -103,6 +105,8 @@ OWN_TYPES = (
     TRAINING_RUN,
     MODEL_VERSION,
     MODEL_ROLLOUT,
+    ANALYSIS_TEMPLATE,
+    CLUSTER_ANALYSIS_TEMPLATE,
 )
 
 # Read live, never watched: a watch would pull every Secret and Namespace of the cluster into memory.

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from slipway.adapters.envoy_stats import WindowStats
+from slipway.api.analysis import GatewayProvider
 from slipway.api.meta import parse_decimal, parse_duration
-from slipway.api.modelrollout import Check, CheckStatus
+from slipway.api.modelrollout import Check, CheckStatus, CompareToStable
+from slipway.controllers.modelrollout import comparison
+from slipway.controllers.modelrollout.comparison import Share
 
 _CENT = Decimal("0.01")
 NOTHING = WindowStats()
@@ -28,7 +31,7 @@ def judge(check: Check, candidate: WindowStats, stable: WindowStats, weight: int
     if check.source == "PredictionLog":
         message = "The answers of both versions are not compared yet."
         return CheckStatus(name=check.name, verdict="Inconclusive", value=None, requests=0, message=message)
-    requests, value = _measure(check, candidate)
+    requests, value = measure(check, candidate)
     if value is None or requests < check.minimum_requests:
         message = f"{requests} of {check.minimum_requests} requests in the last {check.window}."
         return CheckStatus(name=check.name, verdict="Inconclusive", value=None, requests=requests, message=message)
@@ -37,13 +40,23 @@ def judge(check: Check, candidate: WindowStats, stable: WindowStats, weight: int
         return _status(check, "Failed", value, requests, f"{said}, below the minimum of {check.min} %.")
     if check.compare_to_stable is None or weight == 100:
         return _status(check, "Success", value, requests, f"{said}.")
-    return _compare(check, value, requests, said, *_measure(check, stable))
+    stable_requests, stable_value = measure(check, stable)
+    if check.compare_to_stable.confidence and stable_requests >= check.minimum_requests:
+        verdict, compared = _within(check.compare_to_stable, _bad(check, candidate), _bad(check, stable))
+        return _status(check, verdict, value, requests, f"{said}; {compared}")
+    return _compare(check, check.compare_to_stable, value, requests, said, stable_requests, stable_value)
 
 
 def _compare(
-    check: Check, value: Decimal, requests: int, said: str, stable_requests: int, stable: Decimal | None
+    check: Check,
+    to: CompareToStable,
+    value: Decimal,
+    requests: int,
+    said: str,
+    stable_requests: int,
+    stable: Decimal | None,
 ) -> CheckStatus:
-    allowed = check.compare_to_stable.max_drop if check.compare_to_stable else "0"
+    allowed = to.max_drop or "0"
     if stable is None or stable_requests < check.minimum_requests:
         message = (
             f"{said}; the stable version had {stable_requests} of {check.minimum_requests} requests to compare with."
@@ -55,7 +68,27 @@ def _compare(
     return _status(check, "Success", value, requests, f"{compared}.")
 
 
-def _measure(check: Check, stats: WindowStats) -> tuple[int, Decimal | None]:
+def _within(to: CompareToStable, candidate: Share, stable: Share) -> tuple[str, str]:
+    """The verdict where a confidence is asked for, and its sentence: only an interval wholly on one side decides."""
+    confidence = float(to.confidence or 95)
+    if to.max_ratio is not None:
+        low, high = comparison.ratio(candidate, stable, confidence)
+        allowed, what = to.max_ratio, "times the stable version's share of bad answers"
+    else:
+        low, high = (100 * each for each in comparison.difference(candidate, stable, confidence))
+        allowed, what = to.max_drop or "0", "points worse than the stable version"
+    verdict = "Failed" if low > float(allowed) else "Success" if high <= float(allowed) else "Inconclusive"
+    return verdict, f"with {to.confidence} % confidence {low:.2f} to {high:.2f} {what}; allowed: {allowed}."
+
+
+def _bad(check: Check, stats: WindowStats) -> Share:
+    """Answers that do not count as good ones."""
+    if check.metric == "successPercent":
+        return Share(stats.failed, stats.requests)
+    return Share(stats.timed - stats.below.get(check.bound or 0, 0), stats.timed)
+
+
+def measure(check: Check | GatewayProvider, stats: WindowStats) -> tuple[int, Decimal | None]:
     """Requests that could be measured, and the percentage; None without requests."""
     if check.metric == "successPercent":
         return stats.requests, _percent(stats.requests - stats.failed, stats.requests)
@@ -84,10 +117,10 @@ def _status(check: Check, verdict: str, value: Decimal, requests: int, message: 
 
 def covered(check: Check, stats: WindowStats, at_least: float) -> bool:
     """Whether enough of the window was really watched for a Success to count: a restart begins it anew."""
-    return stats.seconds + _SLACK >= min(window_of(check), at_least)
+    return stats.seconds + SLACK >= min(window_of(check), at_least)
 
 
-_SLACK = 2.5
+SLACK = 2.5
 """Samples are a second apart, and the first and the last one may each miss almost one."""
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from slipway.adapters import gateway as gw
 from slipway.adapters import labels
@@ -20,6 +20,10 @@ from slipway.adapters.kserve import (
     inference_service_of,
     predictor_of,
 )
+from slipway.adapters.measurements import Heard, Measurements, Token
+from slipway.adapters.secrets import Secrets
+from slipway.adapters.templates import Templates
+from slipway.api.analysis import Provider
 from slipway.api.computepool import ComputePool
 from slipway.api.modelrollout import ModelRollout
 from slipway.api.platform import GatewayParentRef, Platform
@@ -27,6 +31,7 @@ from slipway.api.reasons import Reason
 from slipway.controllers.computepool.quota import holdings
 from slipway.controllers.modelrollout import checks
 from slipway.controllers.modelrollout.access_facts import Doors
+from slipway.controllers.modelrollout.analysis import PORT_NAME
 from slipway.controllers.modelrollout.facts import (
     Snapshot,
     read_pins,
@@ -36,10 +41,14 @@ from slipway.controllers.modelrollout.facts import (
 )
 from slipway.controllers.modelrollout.plan import plan as make_plan
 from slipway.controllers.modelrollout.predictionlog import logging_of
+from slipway.controllers.modelrollout.sources import gateway_windows, read_jobs, read_templates, references
 from slipway.controllers.modelrollout.strategy import expand
+from slipway.runtime.client import Client
 from slipway.runtime.controller import Io, Plan, Watch, owned, referring
 from slipway.runtime.resources import (
+    ANALYSIS_TEMPLATE,
     BACKEND_TRAFFIC_POLICY,
+    CLUSTER_ANALYSIS_TEMPLATE,
     COMPUTE_POOL,
     DATASET,
     ENDPOINT_SLICE,
@@ -83,18 +92,38 @@ class _Setting:
     platform: Platform | None = None
 
 
+class Measuring(Protocol):
+    """Measurements that wait for the network: see `slipway.adapters.measurements.Measurements`."""
+
+    def bind(self, client: Client) -> None: ...
+
+    async def begin(self, token: Token, namespace: str, provider: Provider) -> None: ...
+
+    def read(self, owner: str) -> Heard: ...
+
+    def forget(self, owner: str) -> None: ...
+
+
 class ModelRolloutController:
     """Keeps rollouts true.
 
     :param statistics: the gateway's, shared by all rollouts
     :param doors: what is asked about consumers
+    :param measurements: of templates' metrics, shared by all rollouts
     """
 
     type = MODEL_ROLLOUT
 
-    def __init__(self, statistics: Statistics, doors: Doors | None = None) -> None:
+    def __init__(
+        self, statistics: Statistics, doors: Doors | None = None, measurements: Measuring | None = None
+    ) -> None:
         self._statistics = statistics
         self._doors = doors or Doors()
+        self._measurements = measurements or Measurements(Secrets())
+
+    @property
+    def ports(self) -> Mapping[str, Any]:
+        return {PORT_NAME: self._measurements}
 
     @property
     def watches(self) -> Sequence[Watch]:
@@ -108,6 +137,9 @@ class ModelRolloutController:
             referring(PLATFORM, MODEL_ROLLOUT, lambda _rollout, _platform: True),
             referring(COMPUTE_POOL, MODEL_ROLLOUT, _uses_pool),
             referring(DATASET, MODEL_ROLLOUT, _logs_same_project),
+            referring(ANALYSIS_TEMPLATE, MODEL_ROLLOUT, _uses_template),
+            referring(CLUSTER_ANALYSIS_TEMPLATE, MODEL_ROLLOUT, _uses_template),
+            owned(JOB, MODEL_ROLLOUT),
             Watch(MODEL_ROLLOUT, _rivals),
             Watch(ENDPOINT_SLICE, _of_slice),
             Watch(POD, _of_pod),
@@ -129,6 +161,7 @@ class ModelRolloutController:
             if VERSION_ANNOTATION in (each["metadata"].get("annotations") or {})
         }
         parent = setting.parent
+        templates = read_templates(io, rollout)
         routes = io.owned(obj, HTTP_ROUTE)
         return Snapshot(
             obj=obj,
@@ -141,13 +174,24 @@ class ModelRolloutController:
             pool=setting.pool,
             pool_held=_held(io, rollout, setting.pool),
             url=_url(io, rollout, parent) if parent else None,
-            reading=_reading(self._statistics, io, rollout, setting),
+            reading=_reading(self._statistics, io, rollout, setting, templates),
+            templates=templates,
+            heard=self._heard(io, rollout),
+            jobs=read_jobs(io, obj),
             obstacle=setting.obstacle,
             conflict=older_rival(rollout, io.list(MODEL_ROLLOUT)),
             predictions=logging_of(rollout, setting.platform, io.list(DATASET, key.namespace)),
             token=secrets.token_hex(16),
             access=await self._doors.observe(io, rollout, parent, live_route, list(servers)),
         )
+
+    def _heard(self, io: Io, rollout: ModelRollout) -> Heard:
+        owner = rollout.metadata.uid
+        if not any(each.phase == "Running" for each in rollout.status.analysis or ()):
+            self._measurements.forget(owner)
+            return Heard()
+        self._measurements.bind(io.client)
+        return self._measurements.read(owner)
 
     def plan(self, snapshot: Snapshot, now: datetime) -> Plan:
         return make_plan(snapshot, now)
@@ -165,6 +209,12 @@ def _logs_same_project(rollout: Object, dataset: Object) -> bool:
 def _uses_pool(rollout: Object, pool: Object) -> bool:
     reference = (rollout["spec"].get("serving") or {}).get("poolRef") or {}
     return bool(reference.get("name") == pool["metadata"]["name"])
+
+
+def _uses_template(rollout: Object, template: Object) -> bool:
+    clusterwide = template["kind"] == CLUSTER_ANALYSIS_TEMPLATE.kind
+    wanted = (clusterwide, template["metadata"]["name"])
+    return wanted in {(each.cluster_scope, each.name) for each in references(ModelRollout.model_validate(rollout))}
 
 
 def _rivals(changed: Object, stores: Stores) -> Iterable[Key]:
@@ -289,11 +339,12 @@ def older_rival(rollout: ModelRollout, others: Iterable[Object]) -> str | None:
     return f"{first.metadata.namespace}/{first.metadata.name}" if first else None
 
 
-def _reading(statistics: Statistics, io: Io, rollout: ModelRollout, setting: _Setting) -> Reading:
-    """Statistics, while there is a candidate that needs them."""
+def _reading(statistics: Statistics, io: Io, rollout: ModelRollout, setting: _Setting, templates: Templates) -> Reading:
+    """Statistics, while there is a candidate that needs them, or a version that was just promoted."""
     namespace, status = str(rollout.metadata.namespace), rollout.status
     owner = f"{namespace}/{rollout.metadata.name}"
-    if status.candidate is None or setting.parent is None or rollout.metadata.deletion_timestamp:
+    watched = status.candidate is not None or _is_watched(rollout)
+    if not watched or setting.parent is None or rollout.metadata.deletion_timestamp:
         statistics.forget(owner)
         return Reading()
     labels = dict(zip(_PROXY_LABELS, (setting.parent.name, setting.parent.namespace), strict=True))
@@ -304,7 +355,7 @@ def _reading(statistics: Statistics, io: Io, rollout: ModelRollout, setting: _Se
     ]
     if any(step.mirror is not None for step in expand(rollout.spec)):
         clusters += [gw.mirror_cluster(namespace, rollout.metadata.name, rule) for rule in (0, 1)]
-    windows = {checks.window_of(check) for check in rollout.spec.checks}
+    windows = {checks.window_of(check) for check in rollout.spec.checks} | gateway_windows(templates.values())
     interest = Interest(
         proxies=proxy_urls(io.list(POD, labels=labels), setting.statistics_port),
         clusters=tuple(clusters),
@@ -314,8 +365,15 @@ def _reading(statistics: Statistics, io: Io, rollout: ModelRollout, setting: _Se
     return statistics.read(owner, interest)
 
 
+def _is_watched(rollout: ModelRollout) -> bool:
+    runs = rollout.status.analysis or ()
+    return any(each.kind == "PostPromotion" and each.phase == "Running" for each in runs)
+
+
 def _mark(rollout: ModelRollout) -> str:
     """Names the present step of the present candidate: no window reaches back to an earlier one."""
     status = rollout.status
+    if status.candidate is None:
+        return f"{status.stable}/promoted"
     step = f"{status.step.index}@{status.step.started_at}" if status.step else "starting"
     return f"{status.candidate}/{status.attempts or 0}/{step}"

@@ -12,7 +12,9 @@ from slipway.adapters import gateway as gw
 from slipway.adapters import kserve
 from slipway.adapters.envoy_stats import Reading
 from slipway.adapters.kserve import Model, Readiness, Trouble
+from slipway.adapters.measurements import Answer, Heard
 from slipway.adapters.predictions import PredictionLogging
+from slipway.adapters.templates import Templates
 from slipway.api.computepool import ComputePool
 from slipway.api.meta import parse_time
 from slipway.api.modelrollout import ModelRollout
@@ -93,6 +95,14 @@ class Route:
 
 
 @dataclass(frozen=True)
+class MeasuringJob:
+    """A Job that measures for a template. :param answer: None while it runs"""
+
+    uid: str
+    answer: Answer | None
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """Everything that one look found.
 
@@ -110,6 +120,9 @@ class Snapshot:
     :param obstacle: why nothing new can be made at present
     :param conflict: an older rollout that has the same URL
     :param predictions: what servers log; None for nothing
+    :param templates: that the rollout names, as far as they exist
+    :param heard: measurements that wait for the network
+    :param jobs: Jobs that measure, by name
     :param token: random, for a pin route that may have to be made
     :param access: what was found about declared consumers
     """
@@ -128,6 +141,9 @@ class Snapshot:
     obstacle: Trouble | None = None
     conflict: str | None = None
     predictions: PredictionLogging | None = None
+    templates: Templates = field(default_factory=dict)
+    heard: Heard = field(default_factory=Heard)
+    jobs: Mapping[str, MeasuringJob] = field(default_factory=dict)
     token: str = ""
     access: AccessFacts = field(default_factory=AccessFacts)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from slipway.api.reasons import Reason
 from slipway.api.rollout_steps import Step
+from slipway.controllers.modelrollout.analysis import held_at, waits_for_person
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.state import PROMOTE, RETRY, State
 from slipway.runtime.conditions import Note
@@ -46,6 +47,8 @@ def _promote(value: str | None, steps: list[Step], state: State) -> bool:
     waiting = waiting_step(steps, state)
     if waiting is not None and waiting.name == name and version in ("", state.candidate):
         return True
+    if waits_for_person(state) and name == held_at(state) and version in ("", state.candidate or state.stable):
+        return True
     state.notes.append(Note("Warning", Reason.AnnotationIgnored, f"{PROMOTE}: {value}: {_what_waits(waiting, state)}"))
     return False
 
@@ -60,6 +63,8 @@ def waiting_step(steps: list[Step], state: State) -> Step | None:
 
 
 def _what_waits(waiting: Step | None, state: State) -> str:
+    if waiting is None and waits_for_person(state):
+        return f"what waits is {held_at(state)} of version {state.candidate or state.stable}."
     if waiting is None:
         return "no step waits for a person now."
     return f"what waits is step {waiting.name} of version {state.candidate}."

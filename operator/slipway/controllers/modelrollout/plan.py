@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from slipway.api.meta import parse_time
-from slipway.controllers.modelrollout import admission, people, selection, steps
+from slipway.controllers.modelrollout import admission, analysis, people, selection, steps
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.layout import lay_out, next_removal, tear_down
 from slipway.controllers.modelrollout.report import report
@@ -28,10 +28,13 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     choice = selection.choose(snapshot, state)
     selection.select(snapshot, state, choice, now)
     progress = steps.advance(snapshot, state, promoted, now)
-    _expire(state, now)
+    if not analysis.is_watching(state):
+        _expire(state, now)
     layout = admission.admit(snapshot, lay_out(snapshot, state, now), now)
     status = report(snapshot, state, selection.choose(snapshot, state), progress, layout, now)
-    return Plan(layout.actions, status, tuple(state.notes), _next_look(snapshot, state, now), "keep")
+    return Plan(
+        (*layout.actions, *progress.actions), status, tuple(state.notes), _next_look(snapshot, state, now), "keep"
+    )
 
 
 def _expire(state: State, now: datetime) -> None:
@@ -48,6 +51,8 @@ def _next_look(snapshot: Snapshot, state: State, now: datetime) -> float | None:
         server = snapshot.server_of(state.candidate)
         watched = state.position is not None or (server is not None and server.ready)
         times.append(WATCHING if watched else STARTING)
+    elif analysis.is_watching(state):
+        times.append(WATCHING)
     ahead = [time for time in times if time is not None]
     return max(_SOON, min(ahead)) if ahead else None
 

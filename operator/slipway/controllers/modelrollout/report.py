@@ -17,7 +17,7 @@ from slipway.api.modelrollout import (
     StepStatus,
 )
 from slipway.api.reasons import Reason
-from slipway.controllers.modelrollout import admission, checks, posture
+from slipway.controllers.modelrollout import admission, analysis, checks, posture
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.layout import Layout, may_route
 from slipway.controllers.modelrollout.predictionlog import state_log
@@ -55,6 +55,7 @@ def report(
         plan=_plan(snapshot, state),
         versions=_versions(snapshot, state, layout, fresh),
         checks=(progress.checks if fresh else before.checks) or None,
+        analysis=list(state.runs.values()) or None,
         measured_at=timestamp(now) if fresh and progress.checks else before.measured_at if progress.checks else None,
         rejected=list(state.rejected.values()) or None,
         history=state.history or None,
@@ -66,6 +67,7 @@ def report(
     _state_stalled(conditions, snapshot, state, choice, progress)
     _state_statistics(conditions, snapshot, state)
     state_log(conditions, snapshot)
+    _state_analysis(conditions, snapshot, state)
     admission.state_access(conditions, snapshot, now)
     return {**status.wire(), **admission.report_consumers(snapshot, now), "conditions": conditions.list()}
 
@@ -91,7 +93,7 @@ def _phase(snapshot: Snapshot, state: State, progress: Progress) -> Any:
         return "RollingBack" if _is_rolling_back(state) else "Healthy"
     if state.position is None:
         return "Starting"
-    if progress.failing:
+    if progress.failing or progress.held:
         return "Paused"
     if state.position.index >= len(steps):
         return "Promoting"
@@ -254,7 +256,9 @@ def _state_progressing(
 ) -> None:
     """As for Deployments: True also when a rollout is complete; False when it cannot go on."""
     if progress.failing:
-        conditions.false("Progressing", Reason.ChecksFailed, _failing(progress))
+        conditions.false("Progressing", Reason.ChecksFailed, " ".join(progress.failing))
+    elif progress.held and state.candidate is not None:
+        conditions.false("Progressing", *progress.held)
     elif state.candidate is not None:
         if progress.no_room is not None:
             conditions.true("Progressing", progress.no_room.reason, progress.no_room.message)
@@ -282,10 +286,6 @@ def _calm(progress: Progress) -> str:
     )
 
 
-def _failing(progress: Progress) -> str:
-    return " ".join(f"Check {each.name} failed: {each.message}" for each in progress.failing)
-
-
 def _state_stalled(
     conditions: Conditions, snapshot: Snapshot, state: State, choice: Choice, progress: Progress
 ) -> None:
@@ -296,15 +296,28 @@ def _state_stalled(
     elif snapshot.obstacle is not None:
         conditions.true("Stalled", snapshot.obstacle.reason, snapshot.obstacle.message)
     elif progress.failing:
-        conditions.true(
-            "Stalled",
-            Reason.ChecksFailed,
-            f"Version {state.candidate} is held at {state.weight} %. {_held(snapshot, state)}",
-        )
+        conditions.true("Stalled", *_failing(snapshot, state, progress))
+    elif progress.held:
+        conditions.true("Stalled", *progress.held)
     elif trouble is not None:
         conditions.true("Stalled", trouble.reason, trouble.message)
     elif choice.version is None and choice.reason and snapshot.rollout.spec.version.policy == "Pinned":
         conditions.true("Stalled", choice.reason, choice.message)
+
+
+def _failing(snapshot: Snapshot, state: State, progress: Progress) -> tuple[str, str]:
+    if state.candidate is None:
+        sentence = f"{' '.join(progress.failing)} It keeps all requests: {_no_way_back(snapshot, state)}"
+        return Reason.AnalysisFailed, sentence
+    message = f"Version {state.candidate} is held at {state.weight} %. {_held(snapshot, state)}"
+    return Reason.ChecksFailed, message
+
+
+def _no_way_back(snapshot: Snapshot, state: State) -> str:
+    before = analysis.previous(state)
+    if not snapshot.rollout.spec.rollback.automatic:
+        return f"spec.rollback.automatic is false. Pin {before or 'another version'} to go back."
+    return f"the version before{f', {before},' if before else ''} has no ready server. Pin another version."
 
 
 def _held(snapshot: Snapshot, state: State) -> str:
@@ -328,3 +341,15 @@ def _state_statistics(conditions: Conditions, snapshot: Snapshot, state: State) 
         message = f"The gateway counts nothing under {cluster}: set `mergeBackends` in its EnvoyProxy."
     if message:
         conditions.false("StatisticsAvailable", Reason.NoStatistics, message)
+
+
+def _state_analysis(conditions: Conditions, snapshot: Snapshot, state: State) -> None:
+    """Stated with templates: whether they can be used, before any version needs them."""
+    used = list(analysis.uses(snapshot))
+    if not used:
+        return
+    problem = analysis.problem(snapshot, state)
+    if problem:
+        conditions.false("AnalysisReady", Reason.AnalysisInvalid, problem)
+    else:
+        conditions.true("AnalysisReady", Reason.Valid, f"Templates are used for {len(used)} purposes.")

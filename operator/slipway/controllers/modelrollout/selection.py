@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from slipway.api.reasons import Reason
-from slipway.controllers.modelrollout import posture
+from slipway.controllers.modelrollout import analysis, posture
 from slipway.controllers.modelrollout.facts import Snapshot, Version
 from slipway.controllers.modelrollout.state import PROMOTION, Position, State, join
 from slipway.runtime.conditions import Note
@@ -92,6 +92,8 @@ def select(snapshot: Snapshot, state: State, choice: Choice, now: datetime) -> N
         state.notes.append(Note("Normal", Reason.Superseded, message))
         state.release(state.candidate)
         state.end_candidacy()
+    if analysis.is_watching(state) and snapshot.rollout.spec.version.policy != "Pinned":
+        return  # a version that was just promoted is judged before the next one begins
     if state.candidate is None and choice.version is not None and choice.version.name != state.stable:
         _begin(snapshot, state, choice.version, now)
 
@@ -118,9 +120,10 @@ def _begin(snapshot: Snapshot, state: State, version: Version, now: datetime) ->
     join(snapshot, state, version.name, "Candidate")
     state.candidate, state.candidate_since = version.name, now
     state.weight = state.attempts = 0
-    state.position = None
+    state.position, state.runs = None, {}
     if pinned and was == "Previous" and state.stable is not None:
         # A person goes back to a version that was stable a while ago and is still warm: no steps.
         state.position = Position(len(snapshot.steps), PROMOTION, now)
+        analysis.skip(state, now)
     message = f"Version {version.name} is rolled out{f' over {state.stable}' if state.stable else ''}."
     state.notes.append(Note("Normal", Reason.Started, message))

@@ -12,6 +12,7 @@ from typing import Literal
 
 from slipway.api.meta import parse_time
 from slipway.api.modelrollout import HistoryEntry, ModelRolloutStatus, Rejection
+from slipway.api.rollout_analysis import AnalysisRun
 from slipway.api.rollout_steps import Step
 from slipway.contracts.digests import short
 from slipway.controllers.modelrollout.facts import Snapshot
@@ -68,6 +69,7 @@ class State:
     position: Position | None = None
     rejected: dict[str, Rejection] = field(default_factory=dict)
     history: list[HistoryEntry] = field(default_factory=list)
+    runs: dict[str, AnalysisRun] = field(default_factory=dict)
     promote_seen: str | None = None
     retry_seen: str | None = None
     notes: list[Note] = field(default_factory=list)
@@ -136,6 +138,7 @@ def _from_status(status: ModelRolloutStatus) -> State:
         else None,
         rejected={each.name: each for each in status.rejected or ()},
         history=list(status.history or ()),
+        runs={each.kind: each for each in status.analysis or ()},
         promote_seen=handled.promote if handled else None,
         retry_seen=handled.retry if handled else None,
     )

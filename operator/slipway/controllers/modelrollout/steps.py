@@ -17,10 +17,11 @@ from slipway.api.meta import parse_duration
 from slipway.api.modelrollout import CheckStatus, Rejection
 from slipway.api.reasons import Reason
 from slipway.api.rollout_steps import Step, Stop
-from slipway.controllers.modelrollout import capacity, checks, posture
+from slipway.controllers.modelrollout import analysis, capacity, checks, posture
 from slipway.controllers.modelrollout.facts import Server, Snapshot
 from slipway.controllers.modelrollout.state import PROMOTION, Position, State
 from slipway.runtime.conditions import Note, timestamp
+from slipway.runtime.controller import Action
 
 ATTEMPTS = 3
 """How often a candidate's servers may fail after they were ready until it is rejected."""
@@ -35,22 +36,35 @@ class Progress:
     """What one pass found out about the candidate.
 
     :param checks: verdicts, as the spec orders them
-    :param failing: verdicts that failed and do not roll back (`automatic: false`, or no stable servers to go back to)
+    :param failing: sentences about what failed and does not roll back (`automatic: false`, or no stable servers to go
+        back to)
+    :param held: why the candidate waits for a person though no step says so
     :param waiting_for: what the candidate waits for
     :param no_room: why it has no servers yet, where there is no room for them
+    :param actions: measurements that begin or are not needed any more
     """
 
     checks: list[CheckStatus] = field(default_factory=list)
-    failing: list[CheckStatus] = field(default_factory=list)
+    failing: list[str] = field(default_factory=list)
+    held: tuple[str, str] | None = None
     waiting_for: str = ""
     no_room: Trouble | None = None
+    actions: list[Action] = field(default_factory=list)
 
 
 def advance(snapshot: Snapshot, state: State, promoted: bool, now: datetime) -> Progress:
     """Move the candidate as far as the facts allow. `promoted`: a person ends the present pause."""
     progress = Progress()
+    promoted = promoted and not analysis.accept(state)
+    _move(snapshot, state, progress, promoted, now)
+    _watch_promoted(snapshot, state, progress, now)
+    progress.actions += analysis.superfluous_jobs(snapshot, state)
+    return progress
+
+
+def _move(snapshot: Snapshot, state: State, progress: Progress, promoted: bool, now: datetime) -> None:
     if state.candidate is None:
-        return progress
+        return
     server = snapshot.server_of(state.candidate)
     if state.position is None:
         _start(snapshot, state, server, progress, now)
@@ -59,9 +73,8 @@ def advance(snapshot: Snapshot, state: State, promoted: bool, now: datetime) -> 
         progress.waiting_for = "its servers"
     else:
         _judge(snapshot, state, progress, now)
-        if state.candidate is not None and not progress.failing:
+        if state.candidate is not None and not progress.failing and progress.held is None:
             _walk(snapshot, state, server, progress, promoted, now)
-    return progress
 
 
 # ---- start -----------------------------------------------------------------------------------------------------------
@@ -115,16 +128,18 @@ def _enforce_deadline(snapshot: Snapshot, state: State, server: Server | None, n
 # ---- ends ------------------------------------------------------------------------------------------------------------
 def reject(snapshot: Snapshot, state: State, reason: str, message: str, now: datetime) -> None:
     """The candidate failed: no request from now on, and never again unless a person says so."""
-    name = state.candidate
-    if name is None:
-        return
+    if state.candidate is not None:
+        _reject(snapshot, state, state.candidate, reason, message, now)
+        state.end_candidacy()
+
+
+def _reject(snapshot: Snapshot, state: State, name: str, reason: str, message: str, now: datetime) -> None:
     version = snapshot.versions.get(name)
     digest = version.model.digest if version else state.members[name].digest
     rejection = Rejection(name=name, digest=digest, reason=reason, message=message[:1024], at=timestamp(now))
     state.reject(rejection, frozenset(snapshot.versions))
     state.record(name, "RolledBack", now)
     state.release(name)
-    state.end_candidacy()
     back = f" All requests go to {state.stable}." if state.stable else ""
     state.notes.append(Note("Warning", Reason.RolledBack, f"Version {name} is rejected: {message}{back}"))
 
@@ -172,6 +187,7 @@ def _promote(snapshot: Snapshot, state: State, now: datetime) -> None:
         state.members[before].role, state.members[before].keep_until = "Previous", now + keep
     state.members[name].role = "Stable"
     state.stable = name
+    analysis.promote(snapshot, state, name, now)
     state.end_candidacy()
     state.record(name, "Promoted", now)
     state.notes.append(Note("Normal", Reason.Promoted, f"Version {name} takes all requests."))
@@ -179,24 +195,98 @@ def _promote(snapshot: Snapshot, state: State, now: datetime) -> None:
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
 def _judge(snapshot: Snapshot, state: State, progress: Progress, now: datetime) -> None:
-    if not posture.is_tried(snapshot.steps, state):
-        return
-    spec = snapshot.rollout.spec
-    for check in spec.checks:
-        if checks.applies(check, state.weight):
+    tried = posture.is_tried(snapshot.steps, state)
+    for check in snapshot.rollout.spec.checks:
+        if tried and checks.applies(check, state.weight):
             window = checks.window_of(check)
             candidate = posture.measured(snapshot, state, window)
             stable = snapshot.reading.windows.get((_cluster(snapshot, state, state.stable), window), checks.NOTHING)
             progress.checks.append(checks.judge(check, candidate, stable, state.weight))
-    failed = [each for each in progress.checks if each.verdict == "Failed"]
-    if not failed:
+    _measure_in_background(snapshot, state, progress, now)
+    failed = [f"Check {each.name} failed: {each.message}" for each in progress.checks if each.verdict == "Failed"]
+    reason = Reason.ChecksFailed if failed else Reason.AnalysisFailed
+    _fail(snapshot, state, progress, reason, [*failed, *analysis.failures(state)], now)
+    progress.held = progress.held or analysis.hold(state)
+
+
+def _fail(
+    snapshot: Snapshot, state: State, progress: Progress, reason: Reason, sentences: list[str], now: datetime
+) -> None:
+    """Send everybody back for these failures, if there are any, and somewhere to go."""
+    if not sentences:
         return
     stable_server = snapshot.server_of(state.stable)
-    if spec.rollback.automatic and stable_server is not None and stable_server.alive:
-        sentences = " ".join(f"Check {each.name}: {each.message}" for each in failed)
-        reject(snapshot, state, Reason.ChecksFailed, sentences, now)
+    if snapshot.rollout.spec.rollback.automatic and stable_server is not None and stable_server.alive:
+        reject(snapshot, state, reason, " ".join(sentences), now)
     else:
-        progress.failing = failed
+        progress.failing = sentences
+
+
+# ---- analysis --------------------------------------------------------------------------------------------------------
+def _measure_in_background(snapshot: Snapshot, state: State, progress: Progress, now: datetime) -> None:
+    use = analysis.background(snapshot)
+    tried = posture.is_tried(snapshot.steps, state) and not analysis.is_skipped(state)
+    if use is not None and tried and _has_come_to_starting_step(snapshot, state):
+        _proceed(snapshot, state, progress, use, now)
+
+
+def _has_come_to_starting_step(snapshot: Snapshot, state: State) -> bool:
+    spec, names = snapshot.rollout.spec.analysis, [step.name for step in snapshot.steps]
+    if spec is None or state.position is None:
+        return False
+    return spec.starting_step not in names or state.position.index >= names.index(spec.starting_step)
+
+
+def _proceed(
+    snapshot: Snapshot, state: State, progress: Progress, use: analysis.Use, now: datetime, *, over: bool = False
+) -> bool:
+    """Go on with a run; whether the rollout may go on, as far as this run is concerned."""
+    found = analysis.proceed(snapshot, state, use, now, over=over)
+    progress.actions += found.actions
+    if found.run is None:
+        progress.held = progress.held or (Reason.AnalysisInvalid, found.problem)
+        return False
+    return analysis.passed(found.run)
+
+
+def _has_passed(
+    snapshot: Snapshot, state: State, progress: Progress, use: analysis.Use, now: datetime, *, over: bool = False
+) -> bool:
+    """Whether a run that the candidate waits for lets it go on; a failure rejects it."""
+    if _proceed(snapshot, state, progress, use, now, over=over):
+        return True
+    progress.waiting_for = f"the analysis of {use.what}"
+    _fail(snapshot, state, progress, Reason.AnalysisFailed, analysis.failures(state), now)
+    if state.candidate is not None:
+        progress.held = progress.held or analysis.hold(state)
+    return False
+
+
+def _watch_promoted(snapshot: Snapshot, state: State, progress: Progress, now: datetime) -> None:
+    """Measure the version that was just promoted; if that fails, everybody goes back to the one before."""
+    if analysis.current(state, "PostPromotion") is None:
+        return
+    use = analysis.after_promotion(snapshot)
+    if use is not None and analysis.is_watching(state):
+        _proceed(snapshot, state, progress, use, now)
+    progress.held = progress.held or analysis.hold(state)
+    sentences = analysis.failures(state)
+    if sentences and not _go_back(snapshot, state, " ".join(sentences), now):
+        progress.failing = sentences
+
+
+def _go_back(snapshot: Snapshot, state: State, message: str, now: datetime) -> bool:
+    """Give all requests to the previous version; whether that could be done."""
+    failed, before = state.stable, analysis.previous(state)
+    server = snapshot.server_of(before)
+    if failed is None or before is None or server is None or not server.ready:
+        return False
+    if not snapshot.rollout.spec.rollback.automatic or not is_reachable(snapshot, server.name, now):
+        return False
+    state.members[before].role, state.members[before].keep_until = "Stable", None
+    state.stable = before
+    _reject(snapshot, state, failed, Reason.AnalysisFailed, message, now)
+    return True
 
 
 def _cluster(snapshot: Snapshot, state: State, name: str | None) -> str:
@@ -275,6 +365,12 @@ def _is_aside(snapshot: Snapshot, state: State, server: Server, progress: Progre
     return route is not None and route.acceptance.accepted and live == wanted
 
 
+def _may_take_all(snapshot: Snapshot, state: State, progress: Progress, now: datetime) -> bool:
+    """Whether what must hold before a version gets all requests does."""
+    use = analysis.before_promotion(snapshot)
+    return use is None or analysis.is_skipped(state) or _has_passed(snapshot, state, progress, use, now)
+
+
 def _set_weight(
     snapshot: Snapshot, state: State, server: Server, weight: int, progress: Progress, now: datetime
 ) -> bool:
@@ -282,6 +378,8 @@ def _set_weight(
     route = snapshot.route
     in_force = route is not None and route.acceptance.accepted
     matches = route is not None and route.weights.get(server.name) == state.weight
+    if state.weight < weight == 100 and not _may_take_all(snapshot, state, progress, now):
+        return False
     if state.weight < weight:
         if not _has_size(snapshot, state, server, progress, now):
             return False
@@ -301,7 +399,13 @@ def _analyzed(snapshot: Snapshot, state: State, step: Step, progress: Progress, 
     watched = step.analyze or step.mirror
     if watched is None:
         return True
-    duration = parse_duration(watched.for_)
+    duration = parse_duration(watched.for_ or "0s")
+    use = analysis.of_step(step)
+    over = watched.for_ is not None and _elapsed(state, now) >= duration
+    if use is not None and not _has_passed(snapshot, state, progress, use, now, over=over):
+        return False
+    if watched.for_ is None:
+        return True
     progress.waiting_for = f"{watched.for_} of {'analysis' if step.analyze else 'copies'} to pass"
     if _elapsed(state, now) < duration:
         return False

@@ -23,10 +23,10 @@ from slipway_cluster.controlplane import ControlPlane
 NAMESPACE = "flights"
 GROUPS = ["system:serviceaccounts", f"system:serviceaccounts:{SYSTEM}", "system:authenticated"]
 TEAM = {
-    "owner": "modelprojects datasets featuresets trainingruns modelrollouts",
+    "owner": "modelprojects datasets featuresets trainingruns modelrollouts analysistemplates",
     "data-engineer": "datasets featuresets",
     "ml-engineer": "modelprojects featuresets trainingruns",
-    "software-engineer": "modelrollouts",
+    "software-engineer": "modelrollouts analysistemplates",
     "project-manager": "modelprojects",
 }
 RECORDS = ("datasetversions", "modelversions")

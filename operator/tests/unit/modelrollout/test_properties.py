@@ -256,7 +256,7 @@ class Run:
         self.laws.attempt = Attempt()
 
     def _restart(self, _: object) -> None:
-        self.world.gateway.restart_operator()
+        self.world.restart_operator()
 
     def _killed_while_writing(self, actions: object) -> None:
         self._pass(crash_after=int(str(actions)))

@@ -5,9 +5,10 @@ Snapshots are made by the controller's own `observe` from real stores; only what
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,15 +16,21 @@ from typing import Any
 from slipway.adapters.envoy_stats import BOUNDS, Interest, Reading, WindowStats
 from slipway.adapters.gateway import Aside, aside_of, mirror_cluster, references_of, weights_of
 from slipway.adapters.kserve import SERVICE_LABEL, VERSION_ANNOTATION, predictor_of
+from slipway.adapters.labels import JOB_NAME
+from slipway.adapters.measurements import Answer, Heard, Token
+from slipway.api.analysis import Provider
 from slipway.api.modelrollout import ModelRolloutStatus
 from slipway.controllers.modelrollout import ModelRolloutController
 from slipway.controllers.modelrollout.facts import Snapshot
-from slipway.runtime.controller import Apply, Delete, Io, Plan
+from slipway.runtime.controller import Apply, Call, Create, Delete, Io, Plan
 from slipway.runtime.resources import (
+    ANALYSIS_TEMPLATE,
+    CLUSTER_ANALYSIS_TEMPLATE,
     ENDPOINT_SLICE,
     GATEWAY,
     HTTP_ROUTE,
     INFERENCE_SERVICE,
+    JOB,
     MODEL_ROLLOUT,
     MODEL_VERSION,
     PLATFORM,
@@ -121,6 +128,49 @@ class Gateway:
         return WindowStats(requests, failed, requests, below, self.clock - since)
 
 
+class Probes:
+    """What metrics that wait for the network would measure, by name of the metric; counts what was asked.
+
+    `latency` is in seconds of the world; `values` holds answers in their order, the last one for ever.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[Answer]] = {}
+        self.latency = 0
+        self.asked: list[Token] = []
+        self.clock = 0.0
+        self._begun: dict[Token, tuple[float, Answer]] = {}
+
+    def bind(self, client: object) -> None:
+        pass
+
+    async def begin(self, token: Token, namespace: str, provider: Provider) -> None:  # noqa: ARG002 - a protocol's
+        if token in self._begun:
+            return
+        self._begun = {
+            each: known
+            for each, known in self._begun.items()
+            if (each.owner, each.metric) != (token.owner, token.metric)
+        }
+        self.asked.append(token)
+        values = self.values.get(token.metric.rpartition("/")[2], [Answer([1.0])])
+        ordinal = int(token.measurement.rpartition("/")[2])
+        self._begun[token] = (self.clock + self.latency, values[min(ordinal, len(values) - 1)])
+
+    def read(self, owner: str) -> Heard:
+        mine = {token: known for token, known in self._begun.items() if token.owner == owner}
+        return Heard(
+            frozenset(token for token, (at, _) in mine.items() if at > self.clock),
+            {token: answer for token, (at, answer) in mine.items() if at <= self.clock},
+        )
+
+    def forget(self, owner: str) -> None:
+        self._begun = {token: known for token, known in self._begun.items() if token.owner != owner}
+
+    def restart_operator(self) -> None:
+        self._begun.clear()
+
+
 class World:
     """One rollout and everything around it."""
 
@@ -141,7 +191,8 @@ class World:
         """Servers that one InferenceService can have."""
         self.units = 1000
         """Servers that all can have together; who has some keeps them."""
-        self.controller = ModelRolloutController(self.gateway)
+        self.probes = Probes()
+        self.controller = ModelRolloutController(self.gateway, measurements=self.probes)
         types = {MODEL_ROLLOUT, *(watch.type for watch in self.controller.watches)}
         self.stores = Stores(types)
         self._io = Io(self.stores, None, lambda: self.now)  # type: ignore[arg-type]
@@ -302,7 +353,7 @@ class World:
         for action in plan.actions[:crash_after]:
             self.execute(action)
         if crash_after is not None:
-            self.gateway.restart_operator()
+            self.restart_operator()
             return plan
         if plan.status is not None:
             status = json.loads(json.dumps(plan.status))
@@ -312,13 +363,51 @@ class World:
                 self.put(MODEL_ROLLOUT, {**self.rollout, "status": status})
         return plan
 
+    def restart_operator(self) -> None:
+        """What is only in the operator's memory is lost."""
+        self.gateway.restart_operator()
+        self.probes.restart_operator()
+
     def execute(self, action: object) -> None:
         if isinstance(action, Apply):
             self._apply(action.manifest)
         elif isinstance(action, Delete):
             self._delete(action.key, action.uid)
+        elif isinstance(action, Create):
+            self.make_job(action.manifest)
+        elif isinstance(action, Call):
+            with contextlib.suppress(StopIteration):
+                getattr(self.controller.ports[action.port], action.method)(**action.arguments).send(None)
         else:
             raise AssertionError(action)
+
+    def make_job(self, manifest: Mapping[str, Any]) -> None:
+        """A Job of the rollout; one that is there already stays."""
+        if self.get(JOB, manifest["metadata"]["name"]) is None:
+            owner = {"kind": "ModelRollout", "apiVersion": "slipway.dev/v1alpha1", "name": NAME, "uid": self._uid}
+            self.writes += 1
+            self.put(JOB, {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [owner]}})
+
+    def end_jobs(self, exit_code: int) -> int:
+        """Every Job that runs ends with this exit code; how many did."""
+        running = [each for each in self.stores.list(JOB, NAMESPACE) if not each.get("status")]
+        for job in running:
+            name = job["metadata"]["name"]
+            condition = {"type": "Failed" if exit_code else "Complete", "status": "True"}
+            ended = {"name": "measure", "state": {"terminated": {"exitCode": exit_code}}}
+            pod = {
+                "metadata": {"name": name, "namespace": NAMESPACE, "labels": {JOB_NAME: name}},
+                "status": {"phase": "Failed" if exit_code else "Succeeded", "containerStatuses": [ended]},
+            }
+            self.put(POD, pod)
+            self.put(JOB, {**job, "status": {"conditions": [condition]}})
+        return len(running)
+
+    def add_template(self, name: str, *metrics: Object, args: Sequence[Object] = (), cluster: bool = False) -> None:
+        """An AnalysisTemplate, or a ClusterAnalysisTemplate."""
+        type_ = CLUSTER_ANALYSIS_TEMPLATE if cluster else ANALYSIS_TEMPLATE
+        meta = {"name": name} if cluster else {"name": name, "namespace": NAMESPACE}
+        self.put(type_, {"metadata": meta, "spec": {"args": list(args), "metrics": list(metrics)}})
 
     def _apply(self, manifest: Mapping[str, Any]) -> None:
         type_ = INFERENCE_SERVICE if manifest["kind"] == "InferenceService" else HTTP_ROUTE
@@ -407,6 +496,7 @@ class World:
         for _ in range(int(seconds)):
             self.now += timedelta(seconds=1)
             self.gateway.clock += 1
+            self.probes.clock += 1
             counts = Counts(self.gateway.clock)
             for service, weight in self.gateway.in_force.items():
                 self._count(counts, service, self.rate * weight // 100)
