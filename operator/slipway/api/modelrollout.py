@@ -32,7 +32,7 @@ from slipway.api.meta import (
 )
 from slipway.api.rollout_analysis import Analysis, AnalysisRun
 from slipway.api.rollout_consumers import AccessControl, Consumer, ConsumerStatus
-from slipway.api.rollout_predictions import LOG_METRICS, Comparison, PredictionLog, PredictionLogStatus
+from slipway.api.rollout_predictions import DELTA_METRICS, LOG_METRICS, Comparison, PredictionLog, PredictionLogStatus
 from slipway.api.rollout_steps import Step
 from slipway.api.rollout_strategy import Strategy
 
@@ -253,6 +253,12 @@ class ModelRolloutSpec(ApiModel):
             "a check has source PredictionLog and nothing is logged: set predictionLog, with enabled: true",
         ),
         rule(
+            f"!has(self.checks) || !self.checks.exists(c, c.metric in {list(DELTA_METRICS)!r})"
+            " || has(self.steps) && self.steps.exists(s, has(s.mirror))"
+            " || has(self.strategy) && has(self.strategy.shadow)",
+            f"{', '.join(DELTA_METRICS)} compare answers to the same requests: add a mirror step",
+        ),
+        rule(
             "!has(self.consumers) || self.consumers.filter(c, has(c.rateLimit)).size() <= 16",
             "at most 16 consumers can have a rateLimit: the gateway takes no more",
         ),
@@ -406,8 +412,12 @@ class ModelRolloutStatus(Status):
     checks: list[CheckStatus] | None = Field(
         None, max_length=16, description="Last verdicts.", json_schema_extra=map_list("name")
     )
-    comparison: Comparison | None = Field(
-        None, description="Answers of the candidate and the stable version, compared by the prediction log."
+    comparisons: list[Comparison] | None = Field(
+        None,
+        max_length=4,
+        description="Answers of a candidate and the stable version, compared by the prediction log; the newest last."
+        " Those of a candidate stay until the next one is compared.",
+        json_schema_extra=map_list("step"),
     )
     prediction_log: PredictionLogStatus | None = Field(None, description="State of the prediction log.")
     analysis: list[AnalysisRun] | None = Field(

@@ -291,6 +291,11 @@ class Reason(StrEnum):
         "Correct `gateway.statisticsPort` of the Platform, or set `mergeBackends` in the gateway's EnvoyProxy.",
     )
     Analyzing = ("Analyzing", "Checks run on the new version.", "Wait; `status.checks` has what was measured.")
+    Compared = (
+        "Compared",
+        "Answers of the new version and the stable one were compared, from the prediction log.",
+        "Look at `status.comparisons`; `report` is the page with plots.",
+    )
     TooFewRequests = (
         "TooFewRequests",
         "A check is Inconclusive: the new version got fewer requests than it needs.",

@@ -76,6 +76,7 @@ class Comparison(ApiModel):
     stable: ObjectName = Field(description="ModelVersion that it is compared with.")
     attempt: _Time | None = Field(None, description="`candidateSince` of the attempt that it belongs to.")
     step: LabelName = Field(description="Step for which it is made.")
+    mirrored: bool = Field(description="Whether the step copies requests, so that there can be pairs.")
     since: _Time = Field(description="Begin of the time that is compared.")
     until: _Time = Field(description="End of that time.")
     job: ObjectName | None = Field(None, description="Job that compares.")

@@ -19,6 +19,7 @@ from slipway.controllers.datasetversion import DatasetVersionController
 from slipway.controllers.featureset import FeatureSetController
 from slipway.controllers.modelproject import ModelProjectController
 from slipway.controllers.modelrollout import Doors, ModelRolloutController
+from slipway.controllers.modelrollout.errands import Office
 from slipway.controllers.modelversion import ModelVersionController
 from slipway.controllers.platform import PlatformController
 from slipway.controllers.shared.work import Runner
@@ -49,7 +50,9 @@ def all_controllers(settings: Settings) -> list[Controller[Any]]:
         FeatureSetController(artifacts, runner),
         TrainingRunController(artifacts, runner, engines(), pipeline_digest),
         ModelVersionController(artifacts, runner),
-        ModelRolloutController(GatewayStatistics(), Doors(settings.namespace), Measurements(secrets)),
+        ModelRolloutController(
+            GatewayStatistics(), Doors(settings.namespace), Measurements(secrets), Office.of(artifacts, runner)
+        ),
         AnalysisTemplateController(),
         ClusterAnalysisTemplateController(),
     ]

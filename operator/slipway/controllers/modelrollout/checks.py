@@ -23,14 +23,11 @@ def window_of(check: Check) -> float:
 
 def applies(check: Check, weight: int) -> bool:
     """Whether a check can be measured: with all requests on the candidate there is nothing to compare with."""
-    return check.source == "PredictionLog" or check.min is not None or weight < 100
+    return check.min is not None or weight < 100
 
 
 def judge(check: Check, candidate: WindowStats, stable: WindowStats, weight: int) -> CheckStatus:
     """The verdict of one check at the candidate's present weight; pure."""
-    if check.source == "PredictionLog":
-        message = "The answers of both versions are not compared yet."
-        return CheckStatus(name=check.name, verdict="Inconclusive", value=None, requests=0, message=message)
     requests, value = measure(check, candidate)
     if value is None or requests < check.minimum_requests:
         message = f"{requests} of {check.minimum_requests} requests in the last {check.window}."

@@ -32,6 +32,7 @@ from slipway.controllers.computepool.quota import holdings
 from slipway.controllers.modelrollout import checks
 from slipway.controllers.modelrollout.access_facts import Doors
 from slipway.controllers.modelrollout.analysis import PORT_NAME
+from slipway.controllers.modelrollout.errands import Errands, Office
 from slipway.controllers.modelrollout.facts import (
     Snapshot,
     read_pins,
@@ -43,6 +44,7 @@ from slipway.controllers.modelrollout.plan import plan as make_plan
 from slipway.controllers.modelrollout.predictionlog import logging_of
 from slipway.controllers.modelrollout.sources import gateway_windows, read_jobs, read_templates, references
 from slipway.controllers.modelrollout.strategy import expand
+from slipway.controllers.shared.links import jobs_of
 from slipway.runtime.client import Client
 from slipway.runtime.controller import Io, Plan, Watch, owned, referring
 from slipway.runtime.resources import (
@@ -56,6 +58,7 @@ from slipway.runtime.resources import (
     HTTP_ROUTE,
     INFERENCE_SERVICE,
     JOB,
+    MODEL_PROJECT,
     MODEL_ROLLOUT,
     MODEL_VERSION,
     NAMESPACE,
@@ -110,14 +113,20 @@ class ModelRolloutController:
     :param statistics: the gateway's, shared by all rollouts
     :param doors: what is asked about consumers
     :param measurements: of templates' metrics, shared by all rollouts
+    :param office: Jobs over the prediction log; without it there are none
     """
 
     type = MODEL_ROLLOUT
 
     def __init__(
-        self, statistics: Statistics, doors: Doors | None = None, measurements: Measuring | None = None
+        self,
+        statistics: Statistics,
+        doors: Doors | None = None,
+        measurements: Measuring | None = None,
+        office: Office | None = None,
     ) -> None:
         self._statistics = statistics
+        self._office = office
         self._doors = doors or Doors()
         self._measurements = measurements or Measurements(Secrets())
 
@@ -139,7 +148,8 @@ class ModelRolloutController:
             referring(DATASET, MODEL_ROLLOUT, _logs_same_project),
             referring(ANALYSIS_TEMPLATE, MODEL_ROLLOUT, _uses_template),
             referring(CLUSTER_ANALYSIS_TEMPLATE, MODEL_ROLLOUT, _uses_template),
-            owned(JOB, MODEL_ROLLOUT),
+            *jobs_of(MODEL_ROLLOUT),
+            Watch(MODEL_PROJECT, _nobody),
             Watch(MODEL_ROLLOUT, _rivals),
             Watch(ENDPOINT_SLICE, _of_slice),
             Watch(POD, _of_pod),
@@ -181,6 +191,7 @@ class ModelRolloutController:
             obstacle=setting.obstacle,
             conflict=older_rival(rollout, io.list(MODEL_ROLLOUT)),
             predictions=logging_of(rollout, setting.platform, io.list(DATASET, key.namespace)),
+            errands=self._office.observe(io, rollout, setting.platform) if self._office is not None else Errands(),
             token=secrets.token_hex(16),
             access=await self._doors.observe(io, rollout, parent, live_route, list(servers)),
         )
@@ -355,7 +366,8 @@ def _reading(statistics: Statistics, io: Io, rollout: ModelRollout, setting: _Se
     ]
     if any(step.mirror is not None for step in expand(rollout.spec)):
         clusters += [gw.mirror_cluster(namespace, rollout.metadata.name, rule) for rule in (0, 1)]
-    windows = {checks.window_of(check) for check in rollout.spec.checks} | gateway_windows(templates.values())
+    gateway_checks = [check for check in rollout.spec.checks if check.source == "Gateway"]
+    windows = {checks.window_of(check) for check in gateway_checks} | gateway_windows(templates.values())
     interest = Interest(
         proxies=proxy_urls(io.list(POD, labels=labels), setting.statistics_port),
         clusters=tuple(clusters),

@@ -21,6 +21,7 @@ from slipway.api.modelrollout import ModelRollout
 from slipway.api.platform import GatewayParentRef
 from slipway.api.rollout_steps import Step
 from slipway.controllers.modelrollout.access_facts import AccessFacts
+from slipway.controllers.modelrollout.errands import Errands
 from slipway.controllers.modelrollout.strategy import expand
 from slipway.runtime.resources import Object, is_deleting, uid_of
 
@@ -123,6 +124,7 @@ class Snapshot:
     :param templates: that the rollout names, as far as they exist
     :param heard: measurements that wait for the network
     :param jobs: Jobs that measure, by name
+    :param errands: Jobs over the prediction log
     :param token: random, for a pin route that may have to be made
     :param access: what was found about declared consumers
     """
@@ -144,6 +146,7 @@ class Snapshot:
     templates: Templates = field(default_factory=dict)
     heard: Heard = field(default_factory=Heard)
     jobs: Mapping[str, MeasuringJob] = field(default_factory=dict)
+    errands: Errands = field(default_factory=Errands)
     token: str = ""
     access: AccessFacts = field(default_factory=AccessFacts)
 

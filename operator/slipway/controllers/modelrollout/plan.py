@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from slipway.api.meta import parse_time
-from slipway.controllers.modelrollout import admission, analysis, people, selection, steps
+from slipway.controllers.modelrollout import admission, analysis, comparing, people, selection, steps
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.layout import lay_out, next_removal, tear_down
 from slipway.controllers.modelrollout.report import report
@@ -27,14 +27,14 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     promoted = people.hear(snapshot, state)
     choice = selection.choose(snapshot, state)
     selection.select(snapshot, state, choice, now)
+    comparing.take_in(snapshot, state, now)
     progress = steps.advance(snapshot, state, promoted, now)
     if not analysis.is_watching(state):
         _expire(state, now)
     layout = admission.admit(snapshot, lay_out(snapshot, state, now), now)
     status = report(snapshot, state, selection.choose(snapshot, state), progress, layout, now)
-    return Plan(
-        (*layout.actions, *progress.actions), status, tuple(state.notes), _next_look(snapshot, state, now), "keep"
-    )
+    actions = (*layout.actions, *progress.actions, *comparing.jobs(snapshot, state, now))
+    return Plan(actions, status, tuple(state.notes), _next_look(snapshot, state, now), "keep")
 
 
 def _expire(state: State, now: datetime) -> None:
@@ -46,7 +46,7 @@ def _expire(state: State, now: datetime) -> None:
 
 def _next_look(snapshot: Snapshot, state: State, now: datetime) -> float | None:
     """Seconds until the next look without any event; objects that change wake the rollout by themselves."""
-    times = [next_removal(state, now), admission.next_look(snapshot, now)]
+    times = [next_removal(state, now), admission.next_look(snapshot, now), comparing.next_look(snapshot, state, now)]
     if state.candidate is not None:
         server = snapshot.server_of(state.candidate)
         watched = state.position is not None or (server is not None and server.ready)

@@ -17,7 +17,7 @@ from slipway.api.modelrollout import (
     StepStatus,
 )
 from slipway.api.reasons import Reason
-from slipway.controllers.modelrollout import admission, analysis, checks, posture
+from slipway.controllers.modelrollout import admission, analysis, checks, comparing, posture
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.layout import Layout, may_route
 from slipway.controllers.modelrollout.predictionlog import state_log
@@ -60,6 +60,8 @@ def report(
         rejected=list(state.rejected.values()) or None,
         history=state.history or None,
         handled=_handled(state),
+        comparisons=state.comparisons or None,
+        prediction_log=comparing.status(state),
     )
     conditions = Conditions(snapshot.obj, now)
     _state_ready(conditions, snapshot, state, choice, now)
@@ -278,6 +280,8 @@ def _state_progressing(
 
 def _calm(progress: Progress) -> str:
     """What is waited for, without numbers that change each second."""
+    if progress.comparing:
+        return "the comparison of its answers with the stable version's"
     undecided = [each.name for each in progress.checks if each.verdict == "Inconclusive"]
     if undecided:
         return f"requests: check {undecided[0]} has too few for a verdict"

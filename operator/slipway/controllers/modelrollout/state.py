@@ -13,6 +13,7 @@ from typing import Literal
 from slipway.api.meta import parse_time
 from slipway.api.modelrollout import HistoryEntry, ModelRolloutStatus, Rejection
 from slipway.api.rollout_analysis import AnalysisRun
+from slipway.api.rollout_predictions import Comparison
 from slipway.api.rollout_steps import Step
 from slipway.contracts.digests import short
 from slipway.controllers.modelrollout.facts import Snapshot
@@ -72,6 +73,8 @@ class State:
     runs: dict[str, AnalysisRun] = field(default_factory=dict)
     promote_seen: str | None = None
     retry_seen: str | None = None
+    comparisons: list[Comparison] = field(default_factory=list)
+    swept_day: str | None = None
     notes: list[Note] = field(default_factory=list)
 
     def role_of(self, name: str | None) -> Role | None:
@@ -141,6 +144,8 @@ def _from_status(status: ModelRolloutStatus) -> State:
         runs={each.kind: each for each in status.analysis or ()},
         promote_seen=handled.promote if handled else None,
         retry_seen=handled.retry if handled else None,
+        comparisons=list(status.comparisons or ()),
+        swept_day=status.prediction_log.swept_day if status.prediction_log else None,
     )
 
 

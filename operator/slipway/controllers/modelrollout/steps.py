@@ -17,7 +17,7 @@ from slipway.api.meta import parse_duration
 from slipway.api.modelrollout import CheckStatus, Rejection
 from slipway.api.reasons import Reason
 from slipway.api.rollout_steps import Step, Stop
-from slipway.controllers.modelrollout import analysis, capacity, checks, posture
+from slipway.controllers.modelrollout import analysis, capacity, checks, comparing, posture
 from slipway.controllers.modelrollout.facts import Server, Snapshot
 from slipway.controllers.modelrollout.state import PROMOTION, Position, State
 from slipway.runtime.conditions import Note, timestamp
@@ -42,6 +42,7 @@ class Progress:
     :param waiting_for: what the candidate waits for
     :param no_room: why it has no servers yet, where there is no room for them
     :param actions: measurements that begin or are not needed any more
+    :param comparing: of all checks, only such on the prediction log are not decided
     """
 
     checks: list[CheckStatus] = field(default_factory=list)
@@ -50,6 +51,7 @@ class Progress:
     waiting_for: str = ""
     no_room: Trouble | None = None
     actions: list[Action] = field(default_factory=list)
+    comparing: bool = False
 
 
 def advance(snapshot: Snapshot, state: State, promoted: bool, now: datetime) -> Progress:
@@ -197,7 +199,10 @@ def _promote(snapshot: Snapshot, state: State, now: datetime) -> None:
 def _judge(snapshot: Snapshot, state: State, progress: Progress, now: datetime) -> None:
     tried = posture.is_tried(snapshot.steps, state)
     for check in snapshot.rollout.spec.checks:
-        if tried and checks.applies(check, state.weight):
+        if tried and comparing.from_log(check):
+            said = comparing.verdict(snapshot, state, _present(snapshot, state), check)
+            progress.checks += [said] if said is not None else []
+        elif tried and checks.applies(check, state.weight):
             window = checks.window_of(check)
             candidate = posture.measured(snapshot, state, window)
             stable = snapshot.reading.windows.get((_cluster(snapshot, state, state.stable), window), checks.NOTHING)
@@ -287,6 +292,11 @@ def _go_back(snapshot: Snapshot, state: State, message: str, now: datetime) -> b
     state.stable = before
     _reject(snapshot, state, failed, Reason.AnalysisFailed, message, now)
     return True
+
+
+def _present(snapshot: Snapshot, state: State) -> Step | None:
+    position = state.position
+    return snapshot.steps[position.index] if position is not None and position.index < len(snapshot.steps) else None
 
 
 def _cluster(snapshot: Snapshot, state: State, name: str | None) -> str:
@@ -410,11 +420,15 @@ def _analyzed(snapshot: Snapshot, state: State, step: Step, progress: Progress, 
     if _elapsed(state, now) < duration:
         return False
     undecided = [each for each in progress.checks if each.verdict != "Success"]
+    from_log = {each.name for each in snapshot.rollout.spec.checks if comparing.from_log(each)}
+    progress.comparing = bool(undecided) and {each.name for each in undecided} <= from_log
+    comparing.ask(snapshot, state, step, any(each.name in from_log for each in undecided), now)
     if undecided:
         progress.waiting_for = f"check {undecided[0].name}: {undecided[0].message}"
         return False
     for check in snapshot.rollout.spec.checks:
-        if checks.applies(check, state.weight) and posture.is_tried(snapshot.steps, state):
+        measured = not comparing.from_log(check) and checks.applies(check, state.weight)
+        if measured and posture.is_tried(snapshot.steps, state):
             stats = posture.measured(snapshot, state, checks.window_of(check))
             if not checks.covered(check, stats, duration.total_seconds()):
                 progress.waiting_for = f"check {check.name}: {stats.seconds:.0f} s of its window are watched so far"
