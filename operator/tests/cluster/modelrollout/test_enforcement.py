@@ -1,0 +1,128 @@
+"""Requests against the real Envoy Gateway: who is let in, who is not, and what model servers get to see of it."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from pathlib import Path
+
+import aiohttp
+import pytest
+from cluster.modelrollout.realgateway import Backends, Signer, count, running
+
+from slipway.adapters import access
+from slipway.adapters import gateway as gw
+from slipway.adapters.access import Credentials, Guarded, Issuer, Limit
+from slipway.adapters.envoy_stats import parse
+from slipway.api.modelrollout import Routing
+from slipway.api.platform import GatewayParentRef
+from slipway.runtime.resources import Object
+
+pytestmark = pytest.mark.timeout(180)
+
+NAMESPACE, NAME = "flights", "delays"
+PARENT = GatewayParentRef(namespace="slipway-system", name="models")
+ROUTED = gw.Routed(NAMESPACE, NAME, "flight-delays", PARENT, Routing(path="/delays"))
+GUARDED = Guarded(NAMESPACE, NAME, "flight-delays")
+PREDICT = f"/delays/v1/models/{NAME}:predict"
+OLD, NEW, OTHER = "o" * 20, "n" * 20, "p" * 20
+PLANNER = access.subject("crews", "planner")
+AUDIENCE = access.audience(NAMESPACE, NAME)
+
+
+def manifests(credentials: Credentials, issuer: Issuer | None, closed: str = "") -> list[Object]:
+    """What the operator writes for two consumers: `site` with two keys and a limit, and a ServiceAccount."""
+    route = access.guard(gw.weighted_route(ROUTED, [("delays-1", 50), ("delays-2", 50)]), credentials, closed=closed)
+    pin = access.guard(gw.pin_route(ROUTED, "delays-1", "sesame"), credentials)
+    keys = {"site.0": OLD, "site.1": NEW, "other.0": OTHER}
+    encoded = {name: b64encode(value.encode()).decode() for name, value in keys.items()}
+    limits = [
+        Limit(access.CLIENT_HEADER, access.key_pattern("site"), 6, "Hour"),
+        Limit(access.SUBJECT_HEADER, access.subject_pattern("crews", "planner"), 6, "Hour"),
+    ]
+    rules = [*access.key_rules(route), *access.key_rules(pin)]
+    return [
+        route,
+        pin,
+        access.keys_secret(GUARDED, encoded),
+        *([access.keys_policy(GUARDED, rules)] if rules else []),
+        access.policy(GUARDED, credentials, issuer, [PLANNER]),
+        access.limits(GUARDED, limits),
+    ]
+
+
+async def two_versions() -> Backends:
+    backends = Backends()
+    for service in ("delays-1", "delays-2"):
+        await backends.start(service)
+    return backends
+
+
+async def test_keys_and_tokens_let_declared_consumers_in_and_nobody_else(tmp_path: Path) -> None:
+    backends = await two_versions()
+    signer = Signer(tmp_path, "https://kubernetes.default.svc")
+
+    stranger = Signer(tmp_path / "stranger", signer.issuer)
+
+    def bearer(subject: str, audience: str = AUDIENCE, seconds: int = 600) -> dict[str, str]:
+        return {"authorization": f"Bearer {signer.token(subject, audience, seconds)}"}
+
+    spoofed = {"x-slipway-consumer": "other.0", "x-slipway-subject": access.subject("crews", "boss")}
+    admitted = {
+        "old key": ({"x-api-key": OLD}, "site.0"),
+        "new key": ({"x-api-key": NEW}, "site.1"),
+        "key and a lie": ({"x-api-key": OLD, **spoofed}, "site.0"),
+        "token": (bearer(PLANNER), PLANNER),
+        "token and a lie": ({**bearer(PLANNER), **spoofed}, PLANNER),
+        "pin and key": ({"x-slipway-pin": "sesame", "x-api-key": OTHER}, "other.0"),
+        "pin and token": ({"x-slipway-pin": "sesame", **bearer(PLANNER)}, PLANNER),
+    }
+    denied = {
+        "nothing": ({}, 401),
+        "a lie": (spoofed, 401),
+        "wrong key": ({"x-api-key": "x" * 20}, 401),
+        "empty key": ({"x-api-key": ""}, 401),
+        "pin alone": ({"x-slipway-pin": "sesame"}, 401),
+        "no token": ({"authorization": "Bearer nonsense"}, 401),
+        "token of another issuer's key": ({"authorization": f"Bearer {stranger.token(PLANNER, AUDIENCE)}"}, 401),
+        "token that is over": (bearer(PLANNER, seconds=-600), 401),
+        "undeclared account": (bearer(access.subject("crews", "other")), 403),
+        "token for the API server": (bearer(PLANNER, "https://kubernetes.default.svc"), 403),
+    }
+    issuer = Issuer(signer.issuer, signer.keys())
+    async with running(tmp_path, NAMESPACE, manifests("Both", issuer), backends) as gateway:
+        async with aiohttp.ClientSession() as session:
+            for case, (headers, status) in denied.items():
+                assert (await gateway.ask(session, PREDICT, headers))[0] == status, case
+            for case, (headers, caller) in admitted.items():
+                status, body = await gateway.ask(session, PREDICT, headers)
+                assert status == 200, case
+                seen = body["headers"]
+                named = {seen.get("x-slipway-consumer"), seen.get("x-slipway-subject")} - {None}
+                assert named == {caller}, case
+                assert "authorization" not in seen, case
+                assert "x-api-key" not in seen, case
+        # Both keys of a consumer share a bucket: three requests of six are gone.
+        assert await count(gateway, PREDICT, {"x-api-key": NEW}, 10) == {200: 3, 429: 7}
+        assert await count(gateway, PREDICT, {"x-api-key": OTHER}, 10) == {200: 10}
+        clusters = {each for each in parse(await gateway.statistics()).healthy if "delays" in each}
+        merged = {"backend/flights/delays-1/0/http", "backend/flights/delays-2/0/http"}
+        assert clusters == merged, "no policy gave a route clusters of its own"
+    await backends.close()
+
+
+async def test_keys_alone(tmp_path: Path) -> None:
+    backends = await two_versions()
+    async with running(tmp_path, NAMESPACE, manifests("Keys", None), backends) as gateway:
+        assert await count(gateway, PREDICT, {}, 1) == {401: 1}
+        assert await count(gateway, PREDICT, {"x-api-key": "x" * 20}, 1) == {401: 1}
+        assert await count(gateway, PREDICT, {"x-slipway-pin": "sesame"}, 1) == {401: 1}
+        assert await count(gateway, PREDICT, {"x-api-key": OLD}, 1) == {200: 1}
+        assert await count(gateway, PREDICT, {"x-api-key": NEW}, 1) == {200: 1}
+    await backends.close()
+
+
+async def test_a_closed_route_is_no_route(tmp_path: Path) -> None:
+    backends = await two_versions()
+    async with running(tmp_path, NAMESPACE, manifests("Keys", None, closed="nobody knows"), backends) as gateway:
+        assert await count(gateway, PREDICT, {"x-api-key": OLD}, 2) == {404: 2}
+    await backends.close()
