@@ -27,6 +27,7 @@ PAGE = 500
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _JSON = "application/json"
+_KEY_SET = "application/jwk-set+json"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
@@ -116,7 +117,7 @@ class Client:
 
     async def document(self, path: str) -> Object:
         """A JSON document that is no object, such as `/openid/v1/jwks`. :raises NotFound, Forbidden:"""
-        return await self._json("get", "GET", _DOCUMENT, path)
+        return await self._json("get", "GET", _DOCUMENT, path, accept=f"{_JSON}, {_KEY_SET}")
 
     async def watch_name(self, key: Key, resource_version: str, seconds: float) -> AsyncIterator[str]:
         """Types of the watch events of one object (ADDED, MODIFIED, DELETED) for at most `seconds`.
