@@ -29,6 +29,8 @@ from slipway.runtime.resources import GROUP, Object, label_value
 PIN_HEADER: Final = "x-slipway-pin"
 REJECTED_ANNOTATION: Final = f"{GROUP}/rejected"
 """Names of rejected versions, on the weighted route: they outlive a lost status."""
+MEMORY_ANNOTATION: Final = f"{GROUP}/orders"
+"""What people ordered and still holds, on the weighted route: it outlives a lost status too."""
 REQUEST_TIMEOUT: Final = "30s"
 MODEL_ROUTE_RULE: Final = "model"
 HEADER_ROUTE_RULE: Final = "headers"
@@ -84,13 +86,18 @@ def pin_of(service: str, rollout: str) -> str:
 
 
 def weighted_route(
-    routed: Routed, weights: Sequence[tuple[str, int]], rejected: Sequence[str] = (), aside: Aside | None = None
+    routed: Routed,
+    weights: Sequence[tuple[str, int]],
+    rejected: Sequence[str] = (),
+    aside: Aside | None = None,
+    memory: str = "",
 ) -> Object:
     """The route that clients use.
 
     :param weights: InferenceServices and percents: the stable version first, then the candidate
     :param rejected: names of rejected ModelVersions, to be remembered
     :param aside: what the candidate gets beside its weight
+    :param memory: further text to be remembered
     """
     match = {"path": {"type": "PathPrefix", "value": routed.routing.path}}
     manifest = _route(routed, routed.rollout, match, weights)
@@ -100,8 +107,10 @@ def weighted_route(
     if aside is not None and aside.headers:
         named = [{"name": name, "type": kind, "value": value} for name, kind, value in aside.headers]
         rules.append(_rule(HEADER_ROUTE_RULE, {**match, "headers": named}, [(aside.service, 1)]))
-    if rejected:
-        manifest["metadata"]["annotations"] = {REJECTED_ANNOTATION: " ".join(sorted(rejected))}
+    remembered = {REJECTED_ANNOTATION: " ".join(sorted(rejected)), MEMORY_ANNOTATION: memory}
+    annotations = {name: text for name, text in remembered.items() if text}
+    if annotations:
+        manifest["metadata"]["annotations"] = annotations
     return manifest
 
 
@@ -240,6 +249,12 @@ def rejected_of(route: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of rejected ModelVersions that the weighted route remembers."""
     annotations = route["metadata"].get("annotations") or {}
     return tuple(str(annotations.get(REJECTED_ANNOTATION, "")).split())
+
+
+def memory_of(route: Mapping[str, Any]) -> str:
+    """The further text that the weighted route remembers; empty without any."""
+    annotations = route["metadata"].get("annotations") or {}
+    return str(annotations.get(MEMORY_ANNOTATION, ""))
 
 
 def serves(route: Mapping[str, Any], routing: Routing) -> bool:

@@ -32,6 +32,14 @@ from slipway.api.meta import (
 )
 from slipway.api.rollout_analysis import Analysis, AnalysisRun
 from slipway.api.rollout_consumers import AccessControl, Consumer, ConsumerStatus
+from slipway.api.rollout_control import (
+    OrderStatus,
+    PausedStatus,
+    PromoteFullStatus,
+    RollbackWindow,
+    UndoStatus,
+    Who,
+)
 from slipway.api.rollout_predictions import DELTA_METRICS, LOG_METRICS, Comparison, PredictionLog, PredictionLogStatus
 from slipway.api.rollout_steps import Step
 from slipway.api.rollout_strategy import Strategy
@@ -206,6 +214,9 @@ class Rollback(ApiModel):
 
     automatic: bool = Field(True, description="Whether a failed check sends all requests back to the stable version.")
     keep_previous: Duration = Field("24h", description="How long the version before stays warm after a promotion.")
+    window: RollbackWindow | None = Field(
+        None, description="Versions that were stable lately take no steps when a person goes back to them."
+    )
 
 
 _NO_STEPS = "!has(self.steps)"
@@ -371,6 +382,13 @@ class HistoryEntry(ApiModel):
     name: ObjectName = Field(description="ModelVersion.")
     outcome: Literal["Promoted", "RolledBack", "Stopped"] = Field(description="What became of it.")
     at: Annotated[str, Field(max_length=40)] = Field(description="When.")
+    from_: ObjectName | None = Field(
+        None, alias="from", description="The version that was stable, or that requests went back to."
+    )
+    by: Who | None = Field(None, description="Who ordered it, when a person did.")
+    reason: Annotated[str, Field(max_length=128)] | None = Field(
+        None, description="One word: why it was rolled back; Undone when a person went back to it."
+    )
 
 
 class HandledAnnotations(ApiModel):
@@ -380,6 +398,7 @@ class HandledAnnotations(ApiModel):
         None, description="Last value of `slipway.dev/promote`."
     )
     retry: Annotated[str, Field(max_length=512)] | None = Field(None, description="Last value of `slipway.dev/retry`.")
+    order: Annotated[str, Field(max_length=512)] | None = Field(None, description="Last value of `slipway.dev/order`.")
 
 
 class ModelRolloutStatus(Status):
@@ -445,6 +464,15 @@ class ModelRolloutStatus(Status):
     )
     consumers_at: Annotated[str, Field(max_length=40)] | None = Field(
         None, description="When what consumers asked for was last written."
+    )
+    paused: PausedStatus | None = Field(None, description="A person holds the candidate where it is.")
+    promote_full: PromoteFullStatus | None = Field(None, description="The candidate takes no further steps.")
+    undo: UndoStatus | None = Field(None, description="A person goes back; until the earlier version serves.")
+    orders: list[OrderStatus] | None = Field(
+        None,
+        max_length=20,
+        description="Orders of people that were heard, newest first.",
+        json_schema_extra=ATOMIC_LIST,
     )
 
 

@@ -244,6 +244,19 @@ class Reason(StrEnum):
         "A version is not rolled out any further because another one is wanted; it is not rejected.",
         "Nothing.",
     )
+    StepPromoted = ("StepPromoted", "A person ended the step that waited.", "Nothing.")
+    StepsSkipped = ("StepsSkipped", "The new version takes no further steps, as a person ordered.", "Nothing.")
+    Resumed = ("Resumed", "A person let the rollout go on.", "Nothing.")
+    Aborted = (
+        "Aborted",
+        "A person ended the rollout of a version; all requests are at the stable version.",
+        "The version is rejected: `slipway rollout retry ROLLOUT VERSION` lets it be tried again.",
+    )
+    Undone = (
+        "Undone",
+        "A person went back from a version to an earlier one.",
+        "It and versions before it are not selected again until a newer one passes, or `slipway rollout retry`.",
+    )
     Retried = ("Retried", "A rejected version may be tried again, as a person said.", "Nothing.")
     AnnotationIgnored = (
         "AnnotationIgnored",

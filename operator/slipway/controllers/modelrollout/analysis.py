@@ -135,8 +135,9 @@ def _given(snapshot: Snapshot, state: State, use: Use) -> dict[str, str]:
 
 
 def previous(state: State) -> str | None:
-    """The version that served before the stable one and is still warm."""
-    return next((each.name for each in state.members.values() if each.role == "Previous"), None)
+    """The version that served before the stable one and is still warm, unless a person went back from it."""
+    names = (each.name for each in state.members.values() if each.role == "Previous")
+    return next((name for name in names if name not in state.rejected), None)
 
 
 # ---- runs ------------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from slipway.api.platform import GatewayParentRef
 from slipway.api.rollout_steps import Step
 from slipway.controllers.modelrollout.access_facts import AccessFacts
 from slipway.controllers.modelrollout.errands import Errands
+from slipway.controllers.modelrollout.memory import Memory
 from slipway.controllers.modelrollout.strategy import expand
 from slipway.runtime.resources import Object, is_deleting, uid_of
 
@@ -83,6 +84,7 @@ class Route:
     :param aside: what a version gets beside its weight
     :param references: InferenceServices that it names anywhere
     :param serves: whether its host names and path are those of the spec
+    :param memory: orders of people that outlive a lost status
     """
 
     uid: str
@@ -92,6 +94,7 @@ class Route:
     aside: gw.Aside | None = None
     references: frozenset[str] = frozenset()
     serves: bool = True
+    memory: Memory = field(default_factory=Memory)
     deleting: bool = False
 
 
@@ -211,6 +214,7 @@ def read_route(obj: Object, rollout: ModelRollout, parent: GatewayParentRef) -> 
         aside=gw.aside_of(obj),
         references=gw.references_of(obj),
         serves=gw.serves(obj, rollout.spec.routing),
+        memory=Memory.read(gw.memory_of(obj)),
         deleting=is_deleting(obj),
     )
 

@@ -104,7 +104,8 @@ def _aside(snapshot: Snapshot, state: State, weights: Weights, now: datetime) ->
 def _route(snapshot: Snapshot, state: State, weights: Weights, now: datetime) -> Iterator[Action]:
     routed = _routed(snapshot)
     if weights and routed is not None:
-        yield Apply(gw.weighted_route(routed, weights, tuple(state.rejected), _aside(snapshot, state, weights, now)))
+        aside = _aside(snapshot, state, weights, now)
+        yield Apply(gw.weighted_route(routed, weights, tuple(state.rejected), aside, state.memory().text()))
 
 
 def _serve(snapshot: Snapshot, state: State, member: Member) -> Iterator[Action]:

@@ -1,5 +1,6 @@
 """What people ask for by annotation. A value acts once, when it is first seen, and is remembered.
 
+    slipway.dev/order: VERB VERSION #TOKEN by USER      see `slipway.contracts.orders`
     slipway.dev/promote: STEP[:MODELVERSION]    end the pause that the rollout is in, if it is this step (and version)
     slipway.dev/retry: MODELVERSION[:ANYTHING]  forget that the version was rejected
 
@@ -9,19 +10,24 @@ promote another. To say the same again, change what stands after the colon, or r
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from slipway.api.reasons import Reason
 from slipway.api.rollout_steps import Step
+from slipway.contracts.orders import ANNOTATION as ORDER
+from slipway.controllers.modelrollout import orders
 from slipway.controllers.modelrollout.analysis import held_at, waits_for_person
 from slipway.controllers.modelrollout.facts import Snapshot
-from slipway.controllers.modelrollout.state import PROMOTE, RETRY, State
+from slipway.controllers.modelrollout.orders import waiting_step, what_waits
+from slipway.controllers.modelrollout.state import PROMOTE, RETRY, State, read_annotation
 from slipway.runtime.conditions import Note
 
 
-def hear(snapshot: Snapshot, state: State) -> bool:
+def hear(snapshot: Snapshot, state: State, now: datetime) -> bool:
     """Take in what the annotations say; whether the present pause is over."""
-    annotations = snapshot.rollout.metadata.annotations
-    _retry(annotations.get(RETRY), state)
-    return _promote(annotations.get(PROMOTE), snapshot.steps, state)
+    _retry(read_annotation(snapshot, RETRY), state)
+    promoted = _promote(read_annotation(snapshot, PROMOTE), snapshot.steps, state)
+    return orders.hear(read_annotation(snapshot, ORDER), snapshot, state, now) or promoted
 
 
 def _retry(value: str | None, state: State) -> None:
@@ -45,26 +51,10 @@ def _promote(value: str | None, steps: list[Step], state: State) -> bool:
         return False
     name, _, version = value.partition(":")
     waiting = waiting_step(steps, state)
-    if waiting is not None and waiting.name == name and version in ("", state.candidate):
+    if state.paused is None and waiting is not None and waiting.name == name and version in ("", state.candidate):
         return True
-    if waits_for_person(state) and name == held_at(state) and version in ("", state.candidate or state.stable):
+    held = state.paused is None and waits_for_person(state) and name == held_at(state)
+    if held and version in ("", state.candidate or state.stable):
         return True
-    state.notes.append(Note("Warning", Reason.AnnotationIgnored, f"{PROMOTE}: {value}: {_what_waits(waiting, state)}"))
+    state.notes.append(Note("Warning", Reason.AnnotationIgnored, f"{PROMOTE}: {value}: {what_waits(waiting, state)}"))
     return False
-
-
-def waiting_step(steps: list[Step], state: State) -> Step | None:
-    """The step that waits for a person; None when there is none."""
-    position = state.position
-    if position is None or position.index >= len(steps):
-        return None
-    step = steps[position.index]
-    return step if step.pause is not None and step.pause.until == "Promoted" else None
-
-
-def _what_waits(waiting: Step | None, state: State) -> str:
-    if waiting is None and waits_for_person(state):
-        return f"what waits is {held_at(state)} of version {state.candidate or state.stable}."
-    if waiting is None:
-        return "no step waits for a person now."
-    return f"what waits is step {waiting.name} of version {state.candidate}."

@@ -24,7 +24,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     if deleted_at:
         return _end(snapshot, parse_time(deleted_at), now)
     state = recall(snapshot, now)
-    promoted = people.hear(snapshot, state)
+    promoted = people.hear(snapshot, state, now)
     choice = selection.choose(snapshot, state)
     selection.select(snapshot, state, choice, now)
     comparing.take_in(snapshot, state, now)

@@ -86,7 +86,7 @@ def _by_steps(snapshot: Snapshot, state: State, full: Replicas) -> Replicas:
     steps, weight = snapshot.steps, _aimed_weight(snapshot.steps, state)
     scale = _scale(steps, state)
     # From the step on that gives it all requests it has full size: servers come before requests.
-    if scale is None or weight == 100:
+    if scale is None or weight == 100 or state.promote_full is not None:
         return full
     return _scaled(full, scale, weight)
 
@@ -133,7 +133,8 @@ def lacking(snapshot: Snapshot, state: State, server: Server) -> int:
     """How many servers the candidate lacks to the size that a step asked for; 0 where no step asked for any."""
     position, steps = state.position, snapshot.steps
     # Who goes back to a version that is warm still does not wait: such a candidate has no weight and no step.
-    going_back = position is None or (position.index >= len(steps) and not state.weight)
+    ordered = state.promote_full is not None and state.promote_full.by is not None and state.undo is None
+    going_back = position is None or (position.index >= len(steps) and not state.weight and not ordered)
     scaled = any(each.set_scale for each in _passed(steps, state))
     if going_back or not (scaled or capacity.is_scarce(snapshot.rollout.spec.serving)):
         return 0

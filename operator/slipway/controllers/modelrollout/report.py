@@ -62,6 +62,10 @@ def report(
         handled=_handled(state),
         comparisons=state.comparisons or None,
         prediction_log=comparing.status(state),
+        paused=state.paused,
+        promote_full=state.promote_full,
+        undo=state.undo,
+        orders=state.orders or None,
     )
     conditions = Conditions(snapshot.obj, now)
     _state_ready(conditions, snapshot, state, choice, now)
@@ -75,9 +79,9 @@ def report(
 
 
 def _handled(state: State) -> HandledAnnotations | None:
-    if state.promote_seen is None and state.retry_seen is None:
+    if (state.promote_seen, state.retry_seen, state.order_seen) == (None, None, None):
         return None
-    return HandledAnnotations(promote=state.promote_seen, retry=state.retry_seen)
+    return HandledAnnotations(promote=state.promote_seen, retry=state.retry_seen, order=state.order_seen)
 
 
 def _numbers_are_due(before: ModelRolloutStatus, progress: Progress, now: datetime) -> bool:
@@ -93,6 +97,8 @@ def _phase(snapshot: Snapshot, state: State, progress: Progress) -> Any:
         if state.stable is None:
             return "Waiting"
         return "RollingBack" if _is_rolling_back(state) else "Healthy"
+    if state.paused is not None:
+        return "Paused"
     if state.position is None:
         return "Starting"
     if progress.failing or progress.held:
@@ -223,6 +229,8 @@ def _serving(state: State) -> tuple[str, str]:
     if last is not None and last.outcome == "RolledBack" and last.name in state.rejected:
         rejection = state.rejected[last.name]
         return Reason.RolledBack, f"{message} Version {last.name} was rejected: {rejection.message}"
+    if last is not None and last.reason == Reason.Undone and last.from_ in state.undone():
+        return Reason.Undone, f"{message} Version {last.from_} was undone by {last.by}."
     return Reason.Healthy, message
 
 
@@ -261,6 +269,10 @@ def _state_progressing(
         conditions.false("Progressing", Reason.ChecksFailed, " ".join(progress.failing))
     elif progress.held and state.candidate is not None:
         conditions.false("Progressing", *progress.held)
+    elif state.paused is not None:
+        # As for Deployments that are paused.
+        message = f"{state.paused.by} paused version {state.candidate} at {state.weight} %: resume it, or abort it."
+        conditions.unknown("Progressing", Reason.Paused, message)
     elif state.candidate is not None:
         if progress.no_room is not None:
             conditions.true("Progressing", progress.no_room.reason, progress.no_room.message)

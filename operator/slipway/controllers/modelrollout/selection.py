@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from slipway.api.reasons import Reason
-from slipway.controllers.modelrollout import analysis, posture
+from slipway.api.rollout_control import PromoteFullStatus
+from slipway.controllers.modelrollout import analysis, posture, undo
 from slipway.controllers.modelrollout.facts import Snapshot, Version
-from slipway.controllers.modelrollout.state import PROMOTION, Position, State, join
-from slipway.runtime.conditions import Note
+from slipway.controllers.modelrollout.state import State, join
+from slipway.runtime.conditions import Note, timestamp
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Choice:
 
 def choose(snapshot: Snapshot, state: State) -> Choice:
     """The version that should serve, whether or not it does."""
+    earlier = undo.target(snapshot, state)
+    if earlier is not None:
+        return Choice(earlier)
     policy = snapshot.rollout.spec.version
     if policy.model_version_ref is not None:
         return _pinned(snapshot, state, policy.model_version_ref.name)
@@ -54,14 +58,15 @@ def _pinned(snapshot: Snapshot, state: State, name: str) -> Choice:
 
 
 def _newest(snapshot: Snapshot, state: State) -> Choice:
-    serving = _serving_since(snapshot, state)
+    bounds = (_serving_since(snapshot, state), undo.floor(snapshot, state))
+    latest = max((each for each in bounds if each is not None), default=None)
     eligible = [
         version
         for version in snapshot.versions.values()
         if version.passed
         and version.name not in state.rejected
         and version.name != state.stable
-        and (serving is None or (version.created, version.name) > serving)
+        and (latest is None or (version.created, version.name) > latest)
     ]
     if eligible:
         return Choice(max(eligible, key=lambda version: (version.created, version.name)))
@@ -92,10 +97,13 @@ def select(snapshot: Snapshot, state: State, choice: Choice, now: datetime) -> N
         state.notes.append(Note("Normal", Reason.Superseded, message))
         state.release(state.candidate)
         state.end_candidacy()
-    if analysis.is_watching(state) and snapshot.rollout.spec.version.policy != "Pinned":
+    ordered = snapshot.rollout.spec.version.policy == "Pinned" or state.undo is not None
+    if analysis.is_watching(state) and not ordered:
         return  # a version that was just promoted is judged before the next one begins
     if state.candidate is None and choice.version is not None and choice.version.name != state.stable:
         _begin(snapshot, state, choice.version, now)
+    if state.undo is not None and state.undo.to != state.candidate:
+        state.undo = None  # it cannot be followed any more
 
 
 def _is_unwanted(snapshot: Snapshot, state: State, choice: Choice) -> bool:
@@ -105,7 +113,9 @@ def _is_unwanted(snapshot: Snapshot, state: State, choice: Choice) -> bool:
         return False
     if choice.version is None:
         return False
-    return not posture.is_tried(snapshot.steps, state) or snapshot.rollout.spec.version.policy == "Pinned"
+    if snapshot.rollout.spec.version.policy == "Pinned" or state.undo is not None:
+        return True
+    return not posture.is_tried(snapshot.steps, state) and state.paused is None
 
 
 def _why(snapshot: Snapshot, state: State, choice: Choice) -> str:
@@ -115,15 +125,16 @@ def _why(snapshot: Snapshot, state: State, choice: Choice) -> str:
 
 
 def _begin(snapshot: Snapshot, state: State, version: Version, now: datetime) -> None:
-    was = state.role_of(version.name)
-    pinned = snapshot.rollout.spec.version.policy == "Pinned"
+    back = undo.why_no_steps(snapshot, state, version.name, now)
     join(snapshot, state, version.name, "Candidate")
     state.candidate, state.candidate_since = version.name, now
     state.weight = state.attempts = 0
     state.position, state.runs = None, {}
-    if pinned and was == "Previous" and state.stable is not None:
-        # A person goes back to a version that was stable a while ago and is still warm: no steps.
-        state.position = Position(len(snapshot.steps), PROMOTION, now)
+    pinned = snapshot.rollout.spec.version.policy == "Pinned" and not undo.was_left(state, version.name)
+    if back and (pinned or state.undo is not None):
+        # A person goes back to a version that users relied on a while ago.
+        by = state.undo.by if state.undo else None
+        state.promote_full = PromoteFullStatus(since=timestamp(now), by=by, reason=back)
         analysis.skip(state, now)
     message = f"Version {version.name} is rolled out{f' over {state.stable}' if state.stable else ''}."
     state.notes.append(Note("Normal", Reason.Started, message))

@@ -12,11 +12,15 @@ from typing import Literal
 
 from slipway.api.meta import parse_time
 from slipway.api.modelrollout import HistoryEntry, ModelRolloutStatus, Rejection
+from slipway.api.reasons import Reason
 from slipway.api.rollout_analysis import AnalysisRun
+from slipway.api.rollout_control import OrderStatus, PausedStatus, PromoteFullStatus, UndoStatus
 from slipway.api.rollout_predictions import Comparison
 from slipway.api.rollout_steps import Step
 from slipway.contracts.digests import short
+from slipway.contracts.orders import ANNOTATION as ORDER
 from slipway.controllers.modelrollout.facts import Snapshot
+from slipway.controllers.modelrollout.memory import Memory
 from slipway.runtime.conditions import Note, timestamp
 
 Role = Literal["Stable", "Candidate", "Previous", "Retiring"]
@@ -28,6 +32,8 @@ PROMOTION = "promotion"
 
 _REJECTED_KEPT = 32
 _HISTORY_KEPT = 20
+_ANNOTATION_READ = 512
+"""Characters of an annotation that are read: the status has no room for more."""
 
 
 @dataclass
@@ -75,6 +81,11 @@ class State:
     retry_seen: str | None = None
     comparisons: list[Comparison] = field(default_factory=list)
     swept_day: str | None = None
+    order_seen: str | None = None
+    orders: list[OrderStatus] = field(default_factory=list)
+    paused: PausedStatus | None = None
+    promote_full: PromoteFullStatus | None = None
+    undo: UndoStatus | None = None
     notes: list[Note] = field(default_factory=list)
 
     def role_of(self, name: str | None) -> Role | None:
@@ -89,12 +100,29 @@ class State:
 
     def end_candidacy(self) -> None:
         """There is no candidate any more."""
+        if self.undo is not None and self.undo.to == self.candidate:
+            self.undo = None
         self.candidate = self.candidate_since = self.position = None
+        self.paused = self.promote_full = None
         self.weight = self.attempts = 0
 
-    def record(self, name: str, outcome: Literal["Promoted", "RolledBack", "Stopped"], now: datetime) -> None:
+    def record(self, entry: HistoryEntry) -> None:
         """Note what became of a candidate, newest first."""
-        self.history = [HistoryEntry(name=name, outcome=outcome, at=timestamp(now)), *self.history][:_HISTORY_KEPT]
+        self.history = [entry, *self.history][:_HISTORY_KEPT]
+
+    def undone(self) -> tuple[str, ...]:
+        """Versions that a person went back from."""
+        return tuple(each.name for each in self.rejected.values() if each.reason == Reason.Undone)
+
+    def memory(self) -> Memory:
+        """What people ordered and must outlive a lost status."""
+        return Memory(
+            candidate=self.candidate,
+            paused=self.paused,
+            promote_full=self.promote_full,
+            undo=self.undo,
+            undone=self.undone(),
+        )
 
     def reject(self, rejection: Rejection, existing: frozenset[str]) -> None:
         """Remember a version that failed. Where there are too many, those whose record is gone are forgotten first."""
@@ -146,7 +174,18 @@ def _from_status(status: ModelRolloutStatus) -> State:
         retry_seen=handled.retry if handled else None,
         comparisons=list(status.comparisons or ()),
         swept_day=status.prediction_log.swept_day if status.prediction_log else None,
+        order_seen=handled.order if handled else None,
+        orders=list(status.orders or ()),
+        paused=status.paused,
+        promote_full=status.promote_full,
+        undo=status.undo,
     )
+
+
+def read_annotation(snapshot: Snapshot, name: str) -> str | None:
+    """As much of an annotation as is looked at."""
+    value = snapshot.rollout.metadata.annotations.get(name)
+    return value[:_ANNOTATION_READ] if value is not None else None
 
 
 def _time(text: str | None) -> datetime | None:
@@ -154,18 +193,21 @@ def _time(text: str | None) -> datetime | None:
 
 
 def _from_world(snapshot: Snapshot, now: datetime) -> State:
-    annotations = snapshot.rollout.metadata.annotations
     # What people wrote for an earlier state must not act on this one.
-    state = State(promote_seen=annotations.get(PROMOTE), retry_seen=annotations.get(RETRY))
+    state = State(
+        promote_seen=read_annotation(snapshot, PROMOTE),
+        retry_seen=read_annotation(snapshot, RETRY),
+        order_seen=read_annotation(snapshot, ORDER),
+    )
     route = snapshot.route
     if route is None:
         return state
+    state.undo = route.memory.undo
     message = "It was rejected before the status of this rollout was lost; the reason is not known any more."
     for name in route.rejected:
         digest = snapshot.versions[name].model.digest if name in snapshot.versions else ""
-        state.rejected[name] = Rejection(
-            name=name, digest=digest, reason="RolledBack", message=message, at=timestamp(now)
-        )
+        reason = Reason.Undone if name in route.memory.undone else Reason.RolledBack
+        state.rejected[name] = Rejection(name=name, digest=digest, reason=reason, message=message, at=timestamp(now))
     for index, (service, weight) in enumerate(route.weights.items()):
         server = snapshot.servers.get(service)
         if server is None or server.version in state.rejected:
@@ -177,7 +219,22 @@ def _from_world(snapshot: Snapshot, now: datetime) -> State:
             state.candidate, state.candidate_since, state.weight = server.version, now, weight
             state.position = Position(-1, "", now) if weight else None
             _join(snapshot, state, server.version, service, "Candidate")
+    _recall_orders(snapshot, state, route.memory, now)
     return state
+
+
+def _recall_orders(snapshot: Snapshot, state: State, memory: Memory, now: datetime) -> None:
+    """Orders about a candidate hold for it alone, also while it is not yet in the route."""
+    name = memory.candidate
+    if name is None:
+        return
+    if state.candidate is None and name in snapshot.versions and (memory.paused or memory.promote_full):
+        server = snapshot.server_of(name)
+        if server is not None and name not in state.members and name not in state.rejected:
+            state.candidate, state.candidate_since = name, now
+            _join(snapshot, state, name, server.name, "Candidate")
+    if state.candidate == name:
+        state.paused, state.promote_full = memory.paused, memory.promote_full
 
 
 def _join(snapshot: Snapshot, state: State, name: str, service: str, role: Role) -> None:

@@ -14,8 +14,9 @@ from slipway.adapters import gateway as gw
 from slipway.adapters.envoy_stats import cluster_name
 from slipway.adapters.kserve import PORT, Trouble, predictor_of
 from slipway.api.meta import parse_duration
-from slipway.api.modelrollout import CheckStatus, Rejection
+from slipway.api.modelrollout import CheckStatus, HistoryEntry, Rejection
 from slipway.api.reasons import Reason
+from slipway.api.rollout_control import UndoStatus
 from slipway.api.rollout_steps import Step, Stop
 from slipway.controllers.modelrollout import analysis, capacity, checks, comparing, posture
 from slipway.controllers.modelrollout.facts import Server, Snapshot
@@ -75,8 +76,17 @@ def _move(snapshot: Snapshot, state: State, progress: Progress, promoted: bool, 
         progress.waiting_for = "its servers"
     else:
         _judge(snapshot, state, progress, now)
-        if state.candidate is not None and not progress.failing and progress.held is None:
+        held = progress.failing or progress.held is not None
+        if state.candidate is not None and not held and not _is_held(state, progress):
             _walk(snapshot, state, server, progress, promoted, now)
+
+
+def _is_held(state: State, progress: Progress) -> bool:
+    """Whether a person holds the candidate where it is."""
+    if state.paused is None:
+        return False
+    progress.waiting_for = f"a person to let it go on: {state.paused.by} paused it at {state.paused.since}"
+    return True
 
 
 # ---- start -----------------------------------------------------------------------------------------------------------
@@ -90,12 +100,15 @@ def _start(snapshot: Snapshot, state: State, server: Server | None, progress: Pr
         _enforce_deadline(snapshot, state, server, now)
     elif not is_reachable(snapshot, server.name, now):
         progress.waiting_for = "the gateway to know its servers"
+    elif _is_held(state, progress):
+        return
     elif state.stable is None:
         _promote(snapshot, state, now)
     elif not _is_attached(snapshot, server.name):
         progress.waiting_for = "the gateway to accept its reference"
     else:
-        _enter(snapshot.steps, state, 0, now)
+        steps = snapshot.steps
+        _enter(steps, state, len(steps) if state.promote_full else 0, now)
         _walk(snapshot, state, server, progress, False, now)
 
 
@@ -128,19 +141,22 @@ def _enforce_deadline(snapshot: Snapshot, state: State, server: Server | None, n
 
 
 # ---- ends ------------------------------------------------------------------------------------------------------------
-def reject(snapshot: Snapshot, state: State, reason: str, message: str, now: datetime) -> None:
-    """The candidate failed: no request from now on, and never again unless a person says so."""
+def reject(snapshot: Snapshot, state: State, reason: str, message: str, now: datetime, by: str | None = None) -> None:
+    """The candidate failed, or `by` gave it up: no request from now on, and never again unless a person says so."""
     if state.candidate is not None:
-        _reject(snapshot, state, state.candidate, reason, message, now)
+        _reject(snapshot, state, state.candidate, reason, message, now, by)
         state.end_candidacy()
 
 
-def _reject(snapshot: Snapshot, state: State, name: str, reason: str, message: str, now: datetime) -> None:
+def _reject(
+    snapshot: Snapshot, state: State, name: str, reason: str, message: str, now: datetime, by: str | None = None
+) -> None:
     version = snapshot.versions.get(name)
     digest = version.model.digest if version else state.members[name].digest
-    rejection = Rejection(name=name, digest=digest, reason=reason, message=message[:1024], at=timestamp(now))
+    at = timestamp(now)
+    rejection = Rejection(name=name, digest=digest, reason=reason, message=message[:1024], at=at)
     state.reject(rejection, frozenset(snapshot.versions))
-    state.record(name, "RolledBack", now)
+    state.record(HistoryEntry(name=name, outcome="RolledBack", at=at, from_=state.stable, by=by, reason=reason))
     state.release(name)
     back = f" All requests go to {state.stable}." if state.stable else ""
     state.notes.append(Note("Warning", Reason.RolledBack, f"Version {name} is rejected: {message}{back}"))
@@ -152,11 +168,10 @@ def _stop(snapshot: Snapshot, state: State, stop: Stop, now: datetime) -> None:
     if name is None:
         return
     message = stop.message or "The last step ended its rollout."
-    rejection = Rejection(
-        name=name, digest=state.members[name].digest, reason=Reason.Stopped, message=message, at=timestamp(now)
-    )
+    at = timestamp(now)
+    rejection = Rejection(name=name, digest=state.members[name].digest, reason=Reason.Stopped, message=message, at=at)
     state.reject(rejection, frozenset(snapshot.versions))
-    state.record(name, "Stopped", now)
+    state.record(HistoryEntry(name=name, outcome="Stopped", at=at, from_=state.stable, reason=Reason.Stopped))
     state.release(name)
     state.end_candidacy()
     state.notes.append(Note("Normal", Reason.Stopped, f"Version {name} is rolled out no further: {message}"))
@@ -189,10 +204,25 @@ def _promote(snapshot: Snapshot, state: State, now: datetime) -> None:
         state.members[before].role, state.members[before].keep_until = "Previous", now + keep
     state.members[name].role = "Stable"
     state.stable = name
+    undo = state.undo if state.undo is not None and state.undo.to == name else None
+    by = undo.by if undo else state.promote_full.by if state.promote_full else None
+    reason = Reason.Undone if undo else None
+    if undo is not None:
+        _complete(snapshot, state, undo, now)
     analysis.promote(snapshot, state, name, now)
     state.end_candidacy()
-    state.record(name, "Promoted", now)
+    state.record(HistoryEntry(name=name, outcome="Promoted", at=timestamp(now), from_=before, by=by, reason=reason))
     state.notes.append(Note("Normal", Reason.Promoted, f"Version {name} takes all requests."))
+
+
+def _complete(snapshot: Snapshot, state: State, undo: UndoStatus, now: datetime) -> None:
+    """Users rely on the earlier version: only now may the other one be called rejected, for it has no requests."""
+    name, message = undo.version, f"{undo.by} went back from it to {undo.to}."
+    member, version = state.members.get(name), snapshot.versions.get(name)
+    digest = version.model.digest if version else member.digest if member else ""
+    rejection = Rejection(name=name, digest=digest, reason=Reason.Undone, message=message, at=timestamp(now))
+    state.reject(rejection, frozenset(snapshot.versions))
+    state.notes.append(Note("Normal", Reason.Undone, f"Version {name} is not selected again: {message}"))
 
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
@@ -309,6 +339,9 @@ def _walk(snapshot: Snapshot, state: State, server: Server, progress: Progress, 
     steps = snapshot.steps
     while state.position is not None:
         position = state.position
+        if state.promote_full is not None and position.index < len(steps):
+            _enter(steps, state, len(steps), now)
+            continue
         if position.index >= len(steps):
             if _set_weight(snapshot, state, server, 100, progress, now):
                 _promote(snapshot, state, now)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,6 +22,11 @@ PAUSED = [STEPS[0], {"name": "approval", "pause": {"until": "Promoted"}}, *STEPS
 TIMED = [STEPS[0], STEPS[1], {"name": "rest", "pause": {"for": "15s"}}, STEPS[4]]
 
 NUMBERS = st.integers(2, 9)
+VERBS = ["promote approval:", "promote-full ", "pause ", "resume ", "abort ", "retry ", "undo "]
+WHICH = ["fitting", "fitting", "fitting", "candidate", "stable", "rejected"]
+ORDERS = st.tuples(
+    st.just("order"), st.tuples(st.sampled_from(VERBS), st.one_of(st.sampled_from(WHICH), NUMBERS), st.integers(0, 40))
+)
 EVENTS = st.one_of(
     st.tuples(st.just("steps"), st.integers(1, 30)),
     st.tuples(st.just("pass_time"), st.integers(1, 30)),
@@ -39,6 +46,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("clock"), st.integers(-4000, 4000)),
     st.tuples(st.just("promote"), st.sampled_from(["approval", "approval:1", "approval:2", "watch"])),
     st.tuples(st.just("retry"), st.tuples(NUMBERS, st.integers(0, 3))),
+    ORDERS,
     st.tuples(st.just("pin"), st.one_of(st.none(), st.integers(1, 9))),
     st.tuples(st.just("edit_steps"), st.sampled_from([0, 1, 2])),
     st.tuples(st.just("set_steps"), ANY),
@@ -75,6 +83,8 @@ class Laws:
         self._rejected_get_nothing(plan, weights)
         self._keeps_what_serves(plan)
         self._rises_until_the_end(plan)
+        self._orders_act_once(snapshot, plan)
+        self._pauses_hold(snapshot, plan)
         self._bad_versions_do_not_become_stable(plan)
         self._gives_nothing_aside_but_to_ready_candidates(snapshot, plan)
         self._has_full_size_before_all_requests(snapshot, plan, live, weights)
@@ -110,8 +120,25 @@ class Laws:
         for name in rejected:
             assert weights.get(self.world.service(name), 0) == 0, "requests for a rejected version"
         retried = (self.world.rollout["metadata"].get("annotations") or {}).get("slipway.dev/retry", "").split(":")[0]
-        assert self.rejected - {retried} <= rejected, "a rejection was forgotten"
+        status = plan.status or {}
+        lifted = {each["version"] for each in status.get("orders", ())} | {(status.get("undo") or {}).get("to", "")}
+        assert self.rejected - {retried} - lifted <= rejected, "a rejection was forgotten"
         self.rejected = rejected
+
+    def _orders_act_once(self, snapshot: Snapshot, plan: Plan) -> None:
+        """What an order says it did is said once, about the version that it names, and at most once for each token."""
+        before = {(each.token, each.at) for each in snapshot.rollout.status.orders or ()}
+        for each in (plan.status or {}).get("orders", ()):
+            if (each["token"], each["at"]) not in before:
+                assert each["token"] not in {token for token, _ in before}, "an order was heard twice"
+                about = {snapshot.rollout.status.candidate, snapshot.rollout.status.stable, *self.rejected}
+                assert not each["obeyed"] or each["version"] in about, "an order acted on another version"
+
+    def _pauses_hold(self, snapshot: Snapshot, plan: Plan) -> None:
+        before, after = snapshot.rollout.status, plan.status or {}
+        if before.paused is not None and after.get("paused") and after.get("candidate") == before.candidate:
+            assert after.get("weight", 0) <= (before.weight or 0), "a paused version got more requests"
+            assert after.get("stable") == before.stable, "a paused version was promoted"
 
     def _keeps_what_serves(self, plan: Plan) -> None:
         for action in plan.actions:
@@ -128,7 +155,8 @@ class Laws:
 
     def _bad_versions_do_not_become_stable(self, plan: Plan) -> None:
         stable = (plan.status or {}).get("stable")
-        if stable and self.stable and stable not in self.stable and self.judging:
+        full = any(each["order"] == "promote-full" and each["obeyed"] for each in (plan.status or {}).get("orders", ()))
+        if stable and self.stable and stable not in self.stable and self.judging and not full:
             assert self.world.behaviour[self.world.service(stable)].failing == 0, "a failing version was promoted"
         if stable:
             self.stable.add(stable)
@@ -185,6 +213,7 @@ class Run:
         self.world = World({"rollback": {"keepPrevious": "60s"}, "serving": {"replicas": {"min": 2, "max": 4}}})
         self.laws = Laws(self.world)
         self.names: dict[int, str] = {1: self.world.serve_first()}
+        self.heard = 0
         self.laws.stable.add(self.names[1])
 
     def play(self, event: str, argument: object) -> None:
@@ -272,6 +301,20 @@ class Run:
         number, nonce = argument
         self.world.annotate(retry=f"{self.names.get(number, 'none')}:{nonce}")
 
+    def _order(self, argument: object) -> None:
+        assert isinstance(argument, tuple)
+        verb, which, token = argument
+        status = self.world.status
+        if which == "fitting":
+            which = {"retry ": "rejected", "undo ": "stable"}.get(verb, "candidate")
+        rejected = [each.name for each in status.rejected or ()]
+        known = {"candidate": status.candidate, "stable": status.stable, "rejected": rejected[0] if rejected else None}
+        name = known[which] if which in known else self.names.get(which)
+        # Some tokens come again, most do not.
+        self.heard += 1
+        unique = f"token{token}" if token < 8 else f"unique{self.heard}"
+        self.world.annotate(order=f"{verb}{name or 'none'} #{unique} by dana")
+
     def _pin(self, number: object) -> None:
         self.world.pin(self.names.get(int(str(number))) if number is not None else None)
 
@@ -305,13 +348,30 @@ class Run:
         world.room = 1000
         self._set_steps(last)
         quiet = 0
-        for _ in range(900):
+        for number in range(900):
+            if world.status.paused is not None:
+                world.annotate(order=f"resume {world.status.candidate} #calm{number} by dana")
             before = world.writes
             self._steps(1)
             quiet = quiet + 1 if world.writes == before else 0
             if quiet > 100:
                 return
 
+
+CONTROLLED = st.one_of(
+    ORDERS,
+    ORDERS,
+    ORDERS,
+    st.tuples(st.just("steps"), st.integers(1, 12)),
+    st.tuples(st.just("steps"), st.integers(20, 60)),
+    st.tuples(st.just("new_version"), st.tuples(NUMBERS, st.sampled_from([0, 0, 60]))),
+    st.tuples(st.just("status_lost"), st.none()),
+    st.tuples(st.just("killed_while_writing"), st.integers(0, 4)),
+    st.tuples(st.just("gateway_away"), st.booleans()),
+    st.tuples(st.just("edit_steps"), st.sampled_from([0, 1, 2])),
+    st.tuples(st.just("pin"), st.one_of(st.none(), st.integers(1, 9))),
+)
+"""What people do, mostly."""
 
 BOUNDS = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -321,7 +381,26 @@ BOUNDS = settings(
 @BOUNDS
 @given(st.lists(EVENTS, max_size=20), st.one_of(st.just({"steps": STEPS, "strategy": None}), ENDING))
 def test_laws_hold_and_every_rollout_ends(events: list[tuple[str, object]], last: Spec) -> None:
+    play_to_the_end(Run(), events, last)
+
+
+@cache
+def _third_version_waits() -> Run:
+    """Two versions served, and a third one waits for a person."""
     run = Run()
+    for event, argument in (("new_version", (2, 0)), ("steps", 75), ("edit_steps", 1), ("new_version", (3, 0))):
+        run.play(event, argument)
+    run.play("steps", 6)
+    return run
+
+
+@BOUNDS
+@given(st.lists(CONTROLLED, min_size=2, max_size=20))
+def test_laws_hold_whatever_people_order(events: list[tuple[str, object]]) -> None:
+    play_to_the_end(copy.deepcopy(_third_version_waits()), events, {"steps": STEPS, "strategy": None})
+
+
+def play_to_the_end(run: Run, events: list[tuple[str, object]], last: Spec) -> None:
     for event, argument in events:
         run.play(event, argument)
     run.calm(last)

@@ -195,11 +195,14 @@ class World:
         self.controller = ModelRolloutController(self.gateway, measurements=self.probes)
         types = {MODEL_ROLLOUT, *(watch.type for watch in self.controller.watches)}
         self.stores = Stores(types)
-        self._io = Io(self.stores, None, lambda: self.now)  # type: ignore[arg-type]
+        self._io = Io(self.stores, None, self._clock)  # type: ignore[arg-type]
         self._version = 100
         self.events: list[str] = []
         self.writes = 0
         self._make_surroundings(spec or {})
+
+    def _clock(self) -> datetime:
+        return self.now
 
     def _make_surroundings(self, spec: Mapping[str, Any]) -> None:
         parent = {"namespace": "slipway-system", "name": "models"}
