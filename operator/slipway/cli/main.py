@@ -22,6 +22,7 @@ COMMANDS = {
     "crds": ("slipway.cli.crds", "Print or generate the custom resource definitions."),
     "demo": ("slipway.cli.demo", "Show the whole journey from data to a canary."),
     "lint": ("slipway.cli.lint", "Check manifests offline: schema, rules and references."),
+    "rollout": ("slipway.cli.rollout", "Watch a rollout and control it: promote, pause, abort, undo."),
     "why": ("slipway.cli.why", "Trace a prediction back to version, data and code."),
 }
 """Name → its module, and the line in the help. A module that does not exist is not offered.
