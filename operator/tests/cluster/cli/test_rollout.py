@@ -203,6 +203,7 @@ def test_a_deaf_operator_is_told_and_no_order_is_overwritten(
     assert f"An order was not heard yet, and would be lost: {first}" in capsys.readouterr().err
     assert annotation(admin) == first
     operator.deaf = False
+    monkeypatch.setattr(cli, "HEARD_WITHIN", 60.0)
     assert run("abort", name) == 0
 
 

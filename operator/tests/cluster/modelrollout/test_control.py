@@ -7,20 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster.modelrollout.director import NAME, Director, Eventually, only, rollout, serves, weight_is
 from cluster.modelrollout.stage import SteadyClient, sending
-from cluster.modelrollout.test_rollouts import (  # noqa: F401 - fixtures
-    NAME,
-    Director,
-    Eventually,
-    crds,
-    director,
-    only,
-    rollout,
-    serves,
-    stage,
-    statistics,
-    weight_is,
-)
 from typer.main import get_command
 
 from slipway.adapters.envoy_stats import GatewayStatistics
@@ -39,9 +27,9 @@ ROLLBACK = {"keepPrevious": "1s", "window": {"within": "1h"}}
 
 
 async def test_people_pause_abort_promote_and_undo_and_no_request_is_lost(
-    director: Director,  # noqa: F811
+    director: Director,
     start_operator: Any,
-    statistics: GatewayStatistics,  # noqa: F811
+    statistics: GatewayStatistics,
     eventually: Eventually,
     kubeconfig: Path,
 ) -> None:
