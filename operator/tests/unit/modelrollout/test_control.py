@@ -348,6 +348,25 @@ def test_promote_full_does_not_raise_a_version_that_is_not_ready() -> None:
     assert world.status.stable == V2
 
 
+@pytest.mark.parametrize("started", [True, False], ids=["at a step", "at the start"])
+def test_promote_full_of_a_scaled_version_waits_for_all_its_servers(started: bool) -> None:
+    steps = [{"name": "one", "setScale": {"replicas": 1}}, *GATED]
+    world = _serving(serving={"replicas": {"min": 3, "max": 3}}, steps=steps)
+    world.add_version(2)
+    if started:
+        world.run(12)
+        assert (world.endpoints(S2), weights(world)) == (1, {S1: 95, S2: 5})
+    else:
+        world.step()
+    world.room = 2
+    order(world, f"promote-full {V2}")
+    world.run(15)
+    assert weights(world).get(S2, 0) < 100
+    world.room = 1000
+    world.run(15)
+    assert world.status.stable == V2
+
+
 def test_promote_full_at_the_start_is_for_this_version_only() -> None:
     world = _starting()
     order(world, f"promote-full {V2}")
