@@ -157,7 +157,7 @@ def promote(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """End the step that waits for a person, or with --full skip all remaining steps.
+    """End the step or the analysis that waits for a person, or with --full skip all remaining steps.
 
     Weights still rise only when servers are ready and the gateway has accepted what it was told before.
     """
@@ -165,10 +165,13 @@ def promote(
         raise RolloutError("--full is about all remaining steps: leave out STEP.")
 
     def order(rollout: ModelRollout, user: str) -> Order:
+        told = rollout.status
+        if told.candidate is None and told.stable is not None and _is_held_after_promotion(rollout):
+            return _order("promote", told.stable, user, step=step or "postPromotion")
         candidate = _candidate(rollout)
         if full:
             return _order("promote-full", candidate, user)
-        present = step or (rollout.status.step.name if rollout.status.step else None)
+        present = step or (told.step.name if told.step else None)
         if present is None:
             raise RolloutError(f"Version {candidate} has not come to its first step yet.")
         return _order("promote", candidate, user, step=present)
@@ -271,6 +274,15 @@ def undo(
 
 def _order(verb: Verb, version: str, user: str, *, step: str = "", target: str = "") -> Order:
     return Order(verb, version, new_token(), user, step=step, target=target)
+
+
+def _is_held_after_promotion(rollout: ModelRollout) -> bool:
+    """Whether the analysis of the version that was just promoted waits for a person."""
+    return any(
+        run.kind == "PostPromotion" and run.phase in ("Failed", "Inconclusive", "Error") and not run.promoted
+        for run in rollout.status.analysis or ()
+        if run.version == rollout.status.stable
+    )
 
 
 def _candidate(rollout: ModelRollout) -> str:

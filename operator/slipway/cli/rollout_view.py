@@ -11,6 +11,7 @@ from rich.tree import Tree
 
 from slipway.api.meta import parse_time
 from slipway.api.modelrollout import HistoryEntry, ModelRolloutStatus, ServedVersion
+from slipway.api.rollout_analysis import AnalysisRun
 from slipway.api.rollout_control import OrderStatus
 from slipway.cli.rollout_cluster import Happening, Server, View
 
@@ -22,6 +23,13 @@ _MARKS = {
 }
 _VERDICTS = {"Success": "[green]✔[/]", "Failed": "[red]✘[/]", "Inconclusive": "[yellow]?[/]"}
 _PROGRESS = {"Done": "[green]✔[/]", "Running": "[cyan]▶[/]", "Waiting": "[dim]·[/]"}
+_ANALYSES = {
+    "Successful": "[green]✔[/]",
+    "Failed": "[red]✘[/]",
+    "Inconclusive": "[yellow]?[/]",
+    "Error": "[red]![/]",
+    "Skipped": "[dim]·[/]",
+}
 _ORDERS_SHOWN = 5
 _HISTORY_SHOWN = 5
 
@@ -46,6 +54,8 @@ def tree(view: View, now: datetime) -> Tree:
     _steps(top, status, now)
     for check in status.checks or ():
         top.add(f"{_VERDICTS[check.verdict]} check {check.name}: {escape(check.message)}")
+    for run in status.analysis or ():
+        top.add(_analysis(run))
     _people(top, status)
     _history(top, status)
     if view.events:
@@ -100,6 +110,14 @@ def _steps(top: Tree, status: ModelRolloutStatus, now: datetime) -> None:
         branch.add(f"{_PROGRESS[step.state]} {step.name}: {escape(step.does)}{since}")
     if status.promote_full is not None:
         branch.add(f"[cyan]▶[/] no further steps: {escape(status.promote_full.reason)}")
+
+
+def _analysis(run: AnalysisRun) -> str:
+    where = f" {run.step}" if run.step else ""
+    passed = ", let pass by a person" if run.promoted else ""
+    metrics = ", ".join(f"{each.name} {each.phase}" for each in run.metrics)
+    message = f": {escape(run.message)}" if run.message else f": {metrics}" if metrics else ""
+    return f"{_ANALYSES.get(run.phase, '[cyan]▶[/]')} analysis {run.kind}{where} {run.phase}{passed}{message}"
 
 
 def _runs(status: ModelRolloutStatus, step: str) -> bool:
