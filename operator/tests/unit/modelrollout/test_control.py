@@ -630,7 +630,7 @@ def test_what_is_no_order_is_spent(text: str) -> None:
         Order("promote", V2, "3f2a91", "dana@example.com", step="approval"),
         Order("undo", V2, "3f2a91", "system:serviceaccount:argocd:controller", target=V1),
         Order("undo", V2, "3f2a91", "Dana by Night"),
-        Order("abort", V2, new_token(), "dana"),
+        Order("abort", V2, "0c0d4d03", "dana"),
     ],
     ids=str,
 )
