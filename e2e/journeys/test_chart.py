@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from slipway.api import KINDS
 from slipway_cluster import gobuild
 from slipway_cluster.controlplane import ControlPlane
 
@@ -56,7 +57,7 @@ def test_what_kustomize_installs_is_the_chart(helm: Path) -> None:
 
 def test_crds_may_be_kept_left_or_left_out(helm: Path) -> None:
     kept = {name: obj for (kind, name), obj in render(helm).items() if kind == "CustomResourceDefinition"}
-    assert len(kept) == 9
+    assert len(kept) == len(KINDS)
     policy = {"helm.sh/resource-policy": "keep"}
     assert all(obj["metadata"]["annotations"] == policy for obj in kept.values())
     removed = render(helm, crds={"keep": False})
