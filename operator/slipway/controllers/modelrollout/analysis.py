@@ -392,6 +392,12 @@ def is_watching(state: State) -> bool:
     return run is not None and run.phase == "Running"
 
 
+def needs_previous(state: State) -> bool:
+    """Whether everybody may have to go back to the version before."""
+    run = current(state, "PostPromotion")
+    return run is not None and (run.phase == "Running" or (run.phase == "Failed" and not run.promoted))
+
+
 def superfluous_jobs(snapshot: Snapshot, state: State) -> Iterator[Action]:
     """Jobs that still run and that no run waits for."""
     wanted = {

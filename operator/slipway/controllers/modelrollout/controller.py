@@ -362,7 +362,7 @@ def _reading(statistics: Statistics, io: Io, rollout: ModelRollout, setting: _Se
     clusters = [
         cluster_name(namespace, predictor_of(each.service), PORT)
         for each in status.versions or ()
-        if each.role in ("Stable", "Candidate")
+        if each.role in ("Stable", "Candidate", "Previous")
     ]
     if any(step.mirror is not None for step in expand(rollout.spec)):
         clusters += [gw.mirror_cluster(namespace, rollout.metadata.name, rule) for rule in (0, 1)]

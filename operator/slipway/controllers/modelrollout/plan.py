@@ -29,7 +29,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     selection.select(snapshot, state, choice, now)
     comparing.take_in(snapshot, state, now)
     progress = steps.advance(snapshot, state, promoted, now)
-    if not analysis.is_watching(state):
+    if not analysis.needs_previous(state):
         _expire(state, now)
     layout = admission.admit(snapshot, lay_out(snapshot, state, now), now)
     status = report(snapshot, state, selection.choose(snapshot, state), progress, layout, now)
@@ -51,7 +51,7 @@ def _next_look(snapshot: Snapshot, state: State, now: datetime) -> float | None:
         server = snapshot.server_of(state.candidate)
         watched = state.position is not None or (server is not None and server.ready)
         times.append(WATCHING if watched else STARTING)
-    elif analysis.is_watching(state):
+    elif analysis.needs_previous(state):
         times.append(WATCHING)
     ahead = [time for time in times if time is not None]
     return max(_SOON, min(ahead)) if ahead else None

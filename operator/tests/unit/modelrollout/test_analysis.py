@@ -374,7 +374,7 @@ def test_the_previous_version_stays_warm_while_its_successor_is_judged() -> None
 
 
 def test_without_servers_to_go_back_to_the_new_version_stays() -> None:
-    world = rollout(STEP[::2], {"postPromotion": USE})
+    world = rollout(STEP[::2], {"postPromotion": USE}, rollback={"keepPrevious": "5s"})
     world.add_template("answers", metric(initialDelay="10s"))
     world.probes.values["up"] = [BAD]
     world.add_version(2)
@@ -390,6 +390,17 @@ def test_without_servers_to_go_back_to_the_new_version_stays() -> None:
     assert f"the version before, {V1}, has no ready server" in stalled[2]
     world.unready.clear()
     world.run(3)
+    assert (world.status.stable, world.weights()) == (V1, {S1: 100})
+
+
+def test_a_version_that_is_only_just_known_to_the_gateway_can_be_gone_back_to() -> None:
+    world = World({"steps": STEP[::2], "checks": [], "analysis": {"postPromotion": USE}})
+    world.add_version(1)
+    world.run_until("Healthy")
+    world.add_template("answers", metric())
+    world.probes.values["up"] = [BAD]
+    world.add_version(2)
+    until(world, "PostPromotion", "Failed", limit=20)
     assert (world.status.stable, world.weights()) == (V1, {S1: 100})
 
 
