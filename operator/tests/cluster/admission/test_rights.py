@@ -80,7 +80,7 @@ def test_roles_of_a_team(rights: Api, control_plane: ControlPlane, connect: Conn
     assert may(someone, "get", "pods/log", "")
     assert not may(someone, "get", "secrets", "")
     assert not may(someone, "create", "pods", "")
-    for resource in ("platforms", "computepools"):
+    for resource in ("platforms", "computepools", "clusteranalysistemplates"):
         assert may(someone, "list", resource, namespace="")
         assert not may(someone, "update", resource, namespace="")
 

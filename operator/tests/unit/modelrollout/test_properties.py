@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -209,8 +210,9 @@ class Laws:
 class Run:
     """Plays events in a world and checks the laws after each pass."""
 
-    def __init__(self) -> None:
-        self.world = World({"rollback": {"keepPrevious": "60s"}, "serving": {"replicas": {"min": 2, "max": 4}}})
+    def __init__(self, **spec: Any) -> None:
+        spec = {"rollback": {"keepPrevious": "60s"}, "serving": {"replicas": {"min": 2, "max": 4}}, **spec}
+        self.world = World(spec)
         self.laws = Laws(self.world)
         self.names: dict[int, str] = {1: self.world.serve_first()}
         self.heard = 0
