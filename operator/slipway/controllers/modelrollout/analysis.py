@@ -148,7 +148,8 @@ def current(state: State, kind: RunKind) -> AnalysisRun | None:
         return None
     if kind == "PostPromotion":
         return run if run.version == state.stable and state.candidate is None else None
-    if run.version != state.candidate or run.attempt != _attempt(state):
+    # Who goes back to a version goes back however often it has to start.
+    if run.version != state.candidate or (run.attempt != _attempt(state) and run.phase != "Skipped"):
         return None
     if kind == "Step":
         return run if state.position is not None and run.step == state.position.name else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -416,6 +417,24 @@ def test_a_person_who_goes_back_is_not_second_guessed() -> None:
     world.run(10)
     assert (world.status.stable, world.weights()) == (V1, {S1: 100})
     assert len(world.probes.asked) == asked
+
+
+def test_whoever_goes_back_to_servers_that_have_to_start_is_not_second_guessed_either() -> None:
+    world = rollout(STEP[::2], {"prePromotion": USE})
+    world.add_template("answers", metric())
+    world.add_version(2)
+    world.run_until("Healthy")
+    world.run(5)
+    world.probes.values["up"] = [BAD]
+    asked = len(world.probes.asked)
+    world.unready.add(S1)
+    world.pin(V1)
+    world.run(3)
+    world.now -= timedelta(hours=1)
+    world.run(3)
+    world.unready.clear()
+    world.run(30)
+    assert (world.status.stable, len(world.probes.asked)) == (V1, asked)
 
 
 def test_the_first_version_ever_is_not_measured() -> None:
