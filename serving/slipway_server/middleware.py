@@ -52,7 +52,7 @@ class Tracing:
             if record.consumer:
                 metrics.count_consumer(record.consumer, record.status)
             if self._predictions is not None:
-                self._predictions.offer(record, _bytes_header(scope, b"host"))
+                self._predictions.offer(record, scope["headers"])
             record.answer = None  # the record is kept for a while, the answer need not be
             self._requests.add(record)
             log.info("prediction", extra={"fields": record.wire()})
@@ -85,9 +85,7 @@ class Tracing:
 
 
 def _header(scope: Scope, name: bytes) -> str | None:
-    value = _bytes_header(scope, name)
-    return None if value is None else value.decode("latin-1")
-
-
-def _bytes_header(scope: Scope, name: bytes) -> bytes | None:
-    return next((bytes(value) for key, value in scope["headers"] if key == name), None)
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value).decode("latin-1")
+    return None

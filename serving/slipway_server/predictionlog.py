@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import groupby
@@ -33,18 +33,21 @@ _BYTES_A_VALUE = 64
 """Of a number with its place in a list and its origin; strings count their length besides."""
 _PAUSE_FIRST_SECONDS, _PAUSE_LAST_SECONDS = 1.0, 30.0
 _SHADOW = b"-shadow"
+_TELLING = frozenset({b"host", b"x-envoy-external-address", b"x-envoy-internal"})
+
+Headers = Iterable[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True)
 class Logged:
     """One answered request that the log keeps.
 
-    :param mirrored: whether it was a copy whose answer nobody got
+    :param mirrored: whether it was a copy whose answer nobody got, if that is known
     """
 
     record: RequestRecord
     answer: Answer
-    mirrored: bool
+    mirrored: bool | None
     bytes: int
 
     @property
@@ -105,7 +108,7 @@ class PredictionLog:
         """Start the thread; returns at once."""
         self._thread.start()
 
-    def offer(self, record: RequestRecord, host: bytes | None) -> None:
+    def offer(self, record: RequestRecord, headers: Headers) -> None:
         """Keep an answered request, if it is in the sample and there is room. Never raises, never waits."""
         answer, record.answer = record.answer, None
         if answer is None or not in_sample(record.id, self._sample_percent):
@@ -115,7 +118,7 @@ class PredictionLog:
         if self._rows_in - self._rows_out + rows > MAX_ROWS or self._bytes_in - self._bytes_out + size > MAX_BYTES:
             metrics.PREDICTIONS_DROPPED.labels("full").inc(rows)
             return
-        self._queue.append(Logged(record, answer, is_mirrored(host), size))
+        self._queue.append(Logged(record, answer, is_mirrored(headers), size))
         self._rows_in += rows
         self._bytes_in += size
         if self._rows_in - self._rows_out >= BATCH_ROWS and not self._wake.is_set():
@@ -208,9 +211,18 @@ def in_sample(request_id: str, percent: int) -> bool:
     return int.from_bytes(blake2b(request_id.encode(), digest_size=8).digest(), "big") % 100 < percent
 
 
-def is_mirrored(host: bytes | None) -> bool:
-    """Whether a gateway sent this request as a copy: Envoy then adds `-shadow` to the host name, before its port."""
-    return host is not None and host.partition(b":")[0].endswith(_SHADOW)
+def is_mirrored(headers: Headers) -> bool | None:
+    """Whether a gateway sent this request as a copy whose answer nobody gets; None where that cannot be told.
+
+    Envoy adds `-shadow` to a copy's host name, unless it is told not to, as Envoy Gateway tells it. What is left then:
+    a copy of a request from outside says both that it comes from outside and that it comes from inside.
+    """
+    found = {name: value for name, value in headers if name in _TELLING}
+    if found.get(b"host", b"").partition(b":")[0].endswith(_SHADOW):
+        return True
+    if b"x-envoy-external-address" not in found:
+        return None
+    return found.get(b"x-envoy-internal") == b"true"
 
 
 def _fields(**fields: object) -> dict[str, object]:

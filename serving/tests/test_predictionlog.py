@@ -114,7 +114,7 @@ def until(condition: Callable[[], bool]) -> None:
 def test_rows_are_written_without_anybody_asking(opened: Callable[..., PredictionLog], store: Store) -> None:
     log = opened()
     one = record("a", 3)
-    log.offer(one, b"models.example.com-shadow:80")
+    log.offer(one, [(b"host", b"models.example.com-shadow:80")])
     until(lambda: len(store.rows()) == 3)
     rows = store.rows()
     assert [(row["request_id"], row["instance"], row["mirrored"], row["label"]) for row in rows] == [
@@ -130,9 +130,9 @@ def test_rows_are_written_without_anybody_asking(opened: Callable[..., Predictio
 
 def test_an_object_has_one_hour(opened: Callable[..., PredictionLog], store: Store) -> None:
     log = opened(flush_seconds=0.3)
-    log.offer(record("a"), None)
-    log.offer(record("b", at="2026-11-23T09:00:00.000+00:00"), None)
-    log.offer(record("c"), None)
+    log.offer(record("a"), ())
+    log.offer(record("b", at="2026-11-23T09:00:00.000+00:00"), ())
+    log.offer(record("c"), ())
     until(lambda: len(store.rows()) == 3)
     folders = {key.rsplit("/", 1)[0]: pq.read_table(BytesIO(data)).num_rows for key, data in store.objects.items()}
     assert folders == {f"{PREFIX}date=2026-11-23/hour=08": 2, f"{PREFIX}date=2026-11-23/hour=09": 1}
@@ -140,7 +140,7 @@ def test_an_object_has_one_hour(opened: Callable[..., PredictionLog], store: Sto
 
 def test_a_full_batch_does_not_wait_for_its_time(opened: Callable[..., PredictionLog], store: Store) -> None:
     log = opened(flush_seconds=600)
-    log.offer(record("a", predictionlog.BATCH_ROWS), None)
+    log.offer(record("a", predictionlog.BATCH_ROWS), ())
     until(lambda: bool(store.objects))
 
 
@@ -154,14 +154,14 @@ def test_a_full_queue_drops_and_counts_and_takes_again(opened: Callable[..., Pre
     requests, rows = 30, 1000
     started = time.perf_counter()
     for number in range(requests):
-        log.offer(record(f"r{number}", rows), None)
+        log.offer(record(f"r{number}", rows), ())
     assert time.perf_counter() - started < 5  # building these records takes most of it; waiting would take longer
     lost = dropped("full") - before
     assert lost == requests * rows - predictionlog.MAX_ROWS
     until(store.tried.is_set)
     store.broken = None
     until(lambda: len(store.rows()) == predictionlog.MAX_ROWS)
-    log.offer(record("later"), None)
+    log.offer(record("later"), ())
     until(lambda: any(row["request_id"] == "later" for row in store.rows()))
     assert dropped("full") - before == lost
 
@@ -171,7 +171,7 @@ def test_large_values_are_bounded_by_their_bytes(opened: Callable[..., Predictio
     log = opened(flush_seconds=600)
     before = dropped("full")
     for number in range(5):
-        log.offer(record(f"r{number}", 1, carrier="x" * (predictionlog.MAX_BYTES // 3)), None)
+        log.offer(record(f"r{number}", 1, carrier="x" * (predictionlog.MAX_BYTES // 3)), ())
     assert dropped("full") - before == 3
 
 
@@ -179,11 +179,11 @@ def test_a_slow_store_delays_nobody(opened: Callable[..., PredictionLog], store:
     release = threading.Event()
     store.broken = lambda: release.wait(20) and None
     log = opened()
-    log.offer(record("a"), None)
+    log.offer(record("a"), ())
     until(store.tried.is_set)
     started = time.perf_counter()
     for number in range(100):
-        log.offer(record(f"r{number}"), None)
+        log.offer(record(f"r{number}"), ())
     assert time.perf_counter() - started < 1
     release.set()
     until(lambda: len(store.rows()) == 101)
@@ -192,7 +192,7 @@ def test_a_slow_store_delays_nobody(opened: Callable[..., PredictionLog], store:
 # ---- the end ---------------------------------------------------------------------------------------------------------
 def test_the_end_writes_what_waits(opened: Callable[..., PredictionLog], store: Store) -> None:
     log = opened(flush_seconds=600)
-    log.offer(record("a"), None)
+    log.offer(record("a"), ())
     log.close(10)
     assert [row["request_id"] for row in store.rows()] == ["a"]
 
@@ -200,10 +200,10 @@ def test_the_end_writes_what_waits(opened: Callable[..., PredictionLog], store: 
 def test_the_end_is_bounded_and_counts_what_is_lost(opened: Callable[..., PredictionLog], store: Store) -> None:
     store.broken = lambda: time.sleep(2)
     log = opened()
-    log.offer(record("a"), None)
-    log.offer(record("b"), None)
+    log.offer(record("a"), ())
+    log.offer(record("b"), ())
     until(store.tried.is_set)
-    log.offer(record("c"), None)
+    log.offer(record("c"), ())
     before, started = dropped("store"), time.monotonic()
     log.close(0.3)
     assert time.monotonic() - started < 1.5
@@ -219,9 +219,9 @@ def test_an_encoder_that_fails_loses_its_batch_only(store: Store) -> None:
     log = PredictionLog(PREFIX, FIELDS, sample_percent=100, flush_seconds=0.02, opened=lambda: (store, encode))
     before = dropped("error")
     log.open()
-    log.offer(record("bad"), None)
+    log.offer(record("bad"), ())
     until(lambda: dropped("error") - before == 1)
-    log.offer(record("good"), None)
+    log.offer(record("good"), ())
     log.close(10)
     assert [row["request_id"] for row in store.rows()] == ["good"]
 
@@ -242,30 +242,36 @@ def test_samples_have_the_size_that_was_asked_for() -> None:
 def test_both_sides_keep_the_same_requests(opened: Callable[..., PredictionLog], store: Store) -> None:
     names = [f"request-{number}" for number in range(200)]
     sides = []
-    for host in (b"models.example.com", b"models.example.com-shadow"):
+    for headers in ([], [(b"host", b"models.example.com-shadow")]):
         store.objects.clear()
         log = opened(percent=30)
         for name in names:
-            log.offer(record(name), host)
+            log.offer(record(name), headers)
         log.close(10)
         sides.append({row["request_id"] for row in store.rows()})
     assert sides[0] == sides[1]
     assert 0 < len(sides[0]) < len(names)
 
 
+OUTSIDE, INSIDE = (b"x-envoy-external-address", b"203.0.113.7"), (b"x-envoy-internal", b"true")
+
+
 @pytest.mark.parametrize(
-    ("host", "mirrored"),
+    ("headers", "mirrored"),
     [
-        (b"models.example.com", False),
-        (b"models.example.com:8080", False),
-        (b"models.example.com-shadow", True),
-        (b"models.example.com-shadow:8080", True),
-        (b"my-shadow.example.com", False),
-        (None, False),
+        ([(b"host", b"models.example.com-shadow")], True),
+        ([(b"host", b"models.example.com-shadow:8080"), OUTSIDE], True),
+        ([(b"host", b"models.example.com:8080"), OUTSIDE], False),
+        ([(b"host", b"my-shadow.example.com"), OUTSIDE], False),
+        ([(b"host", b"models.example.com"), OUTSIDE, INSIDE], True),
+        ([(b"host", b"models.example.com"), INSIDE], None),
+        ([(b"host", b"models.example.com")], None),
+        ([], None),
     ],
 )
-def test_copies_are_known_by_their_host(host: bytes | None, mirrored: bool) -> None:
-    assert is_mirrored(host) is mirrored
+def test_copies_are_known_by_what_envoy_says(headers: list[tuple[bytes, bytes]], mirrored: bool | None) -> None:
+    """The operator's tests see a real Envoy say this."""
+    assert is_mirrored(headers) is mirrored
 
 
 # ---- Parquet ---------------------------------------------------------------------------------------------------------
