@@ -115,6 +115,20 @@ def test_a_pod_that_asks_for_a_gpu_gets_the_gpu_node_and_reaches_services_by_nam
     assert where == "slipway-worker2"
 
 
+def test_model_servers_put_predictions_and_do_nothing_else(cluster: Cluster) -> None:
+    admin, writer = store(cluster, "admin"), store(cluster, "predictions")
+    put(writer, "predictions/cluster-test/one")
+    for attempt in (
+        lambda: put(writer, "models/other"),
+        lambda: writer.get_object("slipway", "predictions/cluster-test/one"),
+        lambda: writer.remove_object("slipway", "predictions/cluster-test/one"),
+        lambda: list(writer.list_objects("slipway", "predictions/")),
+    ):
+        with pytest.raises(S3Error, match="AccessDenied"):
+            attempt()
+    admin.remove_object("slipway", "predictions/cluster-test/one")
+
+
 def test_user_code_writes_below_its_prefix_only(cluster: Cluster) -> None:
     admin, trainer = store(cluster, "admin"), store(cluster, "trainer")
     put(admin, "cluster-test/secret")

@@ -69,8 +69,9 @@ class Cluster:
         return f"http://127.0.0.1:{self._ports()['s3']}"
 
     def s3_credentials(self, identity: str = "admin") -> S3Credentials:
-        """Keys of ``admin`` or of the restricted ``trainer``."""
-        found = {"admin": self._credentials().admin, "trainer": self._credentials().trainer}
+        """Keys of ``admin``, of the restricted ``trainer``, or of ``predictions``, which may only put some objects."""
+        made = self._credentials()
+        found = {"admin": made.admin, "trainer": made.trainer, "predictions": made.predictions}
         if identity not in found:
             raise ClusterError(f"The artifact store has no identity {identity!r}: choose one of {', '.join(found)}.")
         return found[identity]

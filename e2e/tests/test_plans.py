@@ -87,6 +87,28 @@ def test_user_code_writes_below_runs_only(tmp_path: Path) -> None:
     assert writing == ["Write:slipway/runs/*", "Tagging:slipway/runs/*"]
 
 
+def test_model_servers_put_predictions_and_do_nothing_else(tmp_path: Path) -> None:
+    secret = objects(tmp_path)["Secret", "s3-identities"]
+    made = json.loads(secret["stringData"]["s3.json"])
+    (writer,) = [each for each in made["identities"] if each["name"] == "predictions"]
+    assert "actions" not in writer
+    assert writer["policyNames"] == [each["name"] for each in made["policies"]] == ["predictions"]
+    (statement,) = json.loads(made["policies"][0]["content"])["Statement"]
+    assert (statement["Action"], statement["Resource"]) == (["s3:PutObject"], ["arn:aws:s3:::slipway/predictions/*"])
+
+
+def test_a_cluster_of_an_earlier_time_keeps_its_keys_and_gets_those_that_it_lacks(tmp_path: Path) -> None:
+    made = credentials.of_cluster(tmp_path)
+    file = tmp_path / "credentials.json"
+    old = {name: value for name, value in json.loads(file.read_text()).items() if name != "predictions"}
+    file.write_text(json.dumps(old))
+    found = credentials.of_cluster(tmp_path)
+    assert (found.admin, found.trainer, found.postgres_password) == (made.admin, made.trainer, made.postgres_password)
+    assert found.predictions.secret_key
+    assert credentials.of_cluster(tmp_path) == found
+    assert file.stat().st_mode & 0o077 == 0
+
+
 def test_passwords_are_made_once_for_each_cluster(tmp_path: Path) -> None:
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
@@ -100,6 +122,7 @@ def test_secrets_have_the_keys_the_platform_reads(tmp_path: Path) -> None:
     found = objects(tmp_path)
     assert set(found["Secret", "s3"]["stringData"]) == {"accessKey", "secretKey"}
     assert set(found["Secret", "s3-trainer"]["stringData"]) == {"accessKey", "secretKey"}
+    assert set(found["Secret", "s3-predictions"]["stringData"]) == {"accessKey", "secretKey"}
     assert set(found["Secret", "feast"]["stringData"]) == {"host", "port", "database", "username", "password"}
 
 

@@ -3,7 +3,7 @@
 import secrets
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class S3Credentials(BaseModel):
@@ -19,11 +19,13 @@ class Credentials(BaseModel):
     Attributes:
         admin: may do everything in the artifact store.
         trainer: reads the bucket and writes below ``runs/`` only: what the teams' own code gets.
+        predictions: puts objects below ``predictions/`` and nothing else: what model servers log with.
         postgres_password: of the feature store's database user.
     """
 
     admin: S3Credentials
     trainer: S3Credentials
+    predictions: S3Credentials = Field(default_factory=lambda: _keys())
     postgres_password: str
 
 
@@ -34,7 +36,11 @@ def of_cluster(folder: Path) -> Credentials:
         file.touch(mode=0o600)
         made = Credentials(admin=_keys(), trainer=_keys(), postgres_password=secrets.token_urlsafe(24))
         file.write_text(made.model_dump_json())
-    return Credentials.model_validate_json(file.read_text())
+    text = file.read_text()
+    found = Credentials.model_validate_json(text)
+    if found.model_dump_json() != text:  # a cluster of a time before one of the identities
+        file.write_text(found.model_dump_json())
+    return found
 
 
 def _keys() -> S3Credentials:

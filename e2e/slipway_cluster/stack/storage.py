@@ -13,6 +13,8 @@ SYSTEM = "slipway-system"
 BUCKET = "slipway"
 RUNS = "runs"
 """The only prefix the restricted identity writes below."""
+PREDICTIONS = "predictions"
+"""The only prefix that model servers put objects below."""
 
 VOLUMES = "/var/local/slipway"
 """Where volumes live on their node."""
@@ -44,6 +46,7 @@ def objects(credentials: Credentials, node: str, names: Names) -> list[Object]:
         _service("postgres", 5432, "postgres", app="postgresql"),
         secret(SYSTEM, "s3", _s3_keys(credentials.admin)),
         secret(SYSTEM, "s3-trainer", _s3_keys(credentials.trainer)),
+        secret(SYSTEM, "s3-predictions", _s3_keys(credentials.predictions)),
         secret(
             SYSTEM,
             "feast",
@@ -66,15 +69,25 @@ def _s3_keys(keys: S3Credentials) -> dict[str, str]:
 def _identities(credentials: Credentials) -> dict[str, Any]:
     everything = ["Admin", "Read", "Write", "List", "Tagging"]
     restricted = [f"Read:{BUCKET}", f"List:{BUCKET}", f"Write:{BUCKET}/{RUNS}/*", f"Tagging:{BUCKET}/{RUNS}/*"]
+    rights: dict[str, Any] = {
+        "admin": {"actions": everything},
+        "trainer": {"actions": restricted},
+        # `Write:` among the actions would let it delete too; a policy allows `PutObject` alone.
+        "predictions": {"policyNames": [PREDICTIONS]},
+    }
     return {
         "identities": [
-            {"name": name, "credentials": [keys], "actions": actions}
-            for name, keys, actions in (
-                ("admin", _s3_keys(credentials.admin), everything),
-                ("trainer", _s3_keys(credentials.trainer), restricted),
-            )
-        ]
+            {"name": name, "credentials": [_s3_keys(getattr(credentials, name))], **right}
+            for name, right in rights.items()
+        ],
+        "policies": [{"name": PREDICTIONS, "content": json.dumps(_put_only(PREDICTIONS))}],
     }
+
+
+def _put_only(prefix: str) -> dict[str, Any]:
+    """The right to put objects below a prefix: not to read, list or delete them."""
+    allowed = {"Effect": "Allow", "Action": ["s3:PutObject"], "Resource": [f"arn:aws:s3:::{BUCKET}/{prefix}/*"]}
+    return {"Version": "2012-10-17", "Statement": [allowed]}
 
 
 def _volume(name: str, node: str) -> list[Object]:
