@@ -49,7 +49,7 @@ def is_private_to_us(address: str) -> bool:
     return bool(mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified or mapped.is_multicast)
 
 
-class _Resolver(AbstractResolver):
+class GuardedResolver(AbstractResolver):
     """Leaves out addresses that may not be asked."""
 
     def __init__(self, refused: Callable[[str], bool]) -> None:
@@ -108,7 +108,7 @@ class Outbound:
         return url
 
     async def _answer(self, url: URL, request: Request, context: ssl.SSLContext | None) -> tuple[int, bytes]:
-        connector = aiohttp.TCPConnector(resolver=_Resolver(self._refused), ssl=context or True, force_close=True)
+        connector = aiohttp.TCPConnector(resolver=GuardedResolver(self._refused), ssl=context or True, force_close=True)
         async with (
             aiohttp.ClientSession(connector=connector, trust_env=False) as session,
             session.request(

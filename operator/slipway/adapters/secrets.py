@@ -27,11 +27,15 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class SecretData:
-    """A Secret's content as text; values that are not UTF-8 are left out."""
+    """A Secret's content as text; values that are not UTF-8 are left out.
+
+    :param type: what Kubernetes calls the Secret's type, which says what it may be used for
+    """
 
     resource_version: str
     values: Mapping[str, str]
     annotations: Mapping[str, str] = field(default_factory=dict)
+    type: str = ""
 
     def missing(self, *keys: str) -> tuple[str, ...]:
         """Those of `keys` that are absent or empty."""
@@ -66,7 +70,8 @@ class Secrets:
             self._known.pop(at, None)
             return None
         meta = obj["metadata"]
-        data = SecretData(str(meta.get("resourceVersion", "")), _decoded(obj), meta.get("annotations") or {})
+        revision, annotations = str(meta.get("resourceVersion", "")), meta.get("annotations") or {}
+        data = SecretData(revision, _decoded(obj), annotations, str(obj.get("type", "")))
         self._known[at] = (self._clock(), data)
         return data
 

@@ -40,6 +40,7 @@ from slipway.api.rollout_control import (
     UndoStatus,
     Who,
 )
+from slipway.api.rollout_hooks import Alert, Hook, HookStatus, Notice
 from slipway.api.rollout_predictions import DELTA_METRICS, LOG_METRICS, Comparison, PredictionLog, PredictionLogStatus
 from slipway.api.rollout_steps import Step
 from slipway.api.rollout_strategy import Strategy
@@ -305,6 +306,18 @@ class ModelRolloutSpec(ApiModel):
     analysis: Analysis | None = Field(
         None, description="Templates that are measured while, before and after a new version takes over."
     )
+    hooks: list[Hook] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Endpoints that are asked on the way, or told.",
+        json_schema_extra=map_list("name"),
+    )
+    alerts: list[Alert] = Field(
+        default_factory=list,
+        max_length=8,
+        description="Where people are told what happens.",
+        json_schema_extra=map_list("name"),
+    )
     rollback: Rollback = Field(default_factory=Rollback, description="What happens when a version fails.")
     progress_deadline: Duration = Field(
         "10m",
@@ -454,6 +467,18 @@ class ModelRolloutStatus(Status):
     )
     history: list[HistoryEntry] | None = Field(
         None, max_length=20, description="Newest first.", json_schema_extra=ATOMIC_LIST
+    )
+    candidacy: Annotated[str, Field(max_length=40)] | None = Field(
+        None, description="When the present candidate was selected: names its candidacy in idempotency tokens."
+    )
+    hooks: list[HookStatus] | None = Field(
+        None, max_length=48, description="Hooks of the present candidate.", json_schema_extra=map_list("name")
+    )
+    notices: list[Notice] | None = Field(
+        None,
+        max_length=64,
+        description="What receivers are still to be told, and alerts that were delivered.",
+        json_schema_extra=map_list("token"),
     )
     handled: HandledAnnotations | None = Field(None, description="Annotations that have acted.")
     consumers: list[ConsumerStatus] | None = Field(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from slipway.api.meta import (
+    SET_LIST,
     ApiModel,
     Column,
     LabelName,
@@ -117,6 +118,23 @@ class Images(ApiModel):
     )
 
 
+HostPattern = Annotated[
+    str, Field(min_length=1, max_length=253, pattern=r"^(\*|(\*\.)?[a-z0-9]([-a-z0-9.:]*[a-z0-9])?)$")
+]
+
+
+class Webhooks(ApiModel):
+    """Where the operator may call for a project's hooks and alerts."""
+
+    allowed_hosts: list[HostPattern] = Field(
+        default_factory=list,
+        max_length=64,
+        description="Hosts beside Services of the rollout's own namespace: a name, `*.DOMAIN`, an IP address, or `*`"
+        " for all but loopback and link-local addresses, which must be named. Slack's and Teams' hosts need no entry.",
+        json_schema_extra=SET_LIST,
+    )
+
+
 class PlatformSpec(ApiModel):
     """Engines and stores that projects use."""
 
@@ -125,6 +143,9 @@ class PlatformSpec(ApiModel):
     features: Features = Field(description="Where Feast keeps its registry and its online values.")
     gateway: GatewayConfig = Field(description="How requests reach models.")
     images: Images = Field(default_factory=Images, description="Images of Slipway's own Jobs and servers.")
+    webhooks: Webhooks = Field(
+        default_factory=Webhooks, description="Where the operator may call for a project's hooks and alerts."
+    )
 
 
 class ConnectionStatus(ApiModel):

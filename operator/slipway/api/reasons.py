@@ -391,5 +391,30 @@ class Reason(StrEnum):
         "A declared consumer cannot be let in: its credential is missing or unfit.",
         "Correct the Secret that the message names; it is noticed within a minute.",
     )
+    WaitingForHook = (
+        "WaitingForHook",
+        "A hook has to confirm before the rollout goes on.",
+        "Let the endpoint answer 2xx; `status.hooks` has its last answer.",
+    )
+    HookFailed = (
+        "HookFailed",
+        "A hook or a webhook step answered that something is wrong, or did not answer.",
+        "`status.hooks` has its last answer; with onFailure Halt the rollout goes on when it answers 2xx.",
+    )
+    HookNotSent = (
+        "HookNotSent",
+        "A hook cannot be called at all: its host is not allowed, or its Secret does not fit.",
+        "Correct what the message names; it is tried again by itself.",
+    )
+    RollbackRequested = (
+        "RollbackRequested",
+        "A hook of type rollback answered 2xx, which asks for a rollback.",
+        "The version is rejected: look at what the endpoint saw; annotate `slipway.dev/retry: NAME` to try it again.",
+    )
+    NoticesDropped = (
+        "NoticesDropped",
+        "Alerts or events for a receiver were given up: it was away too long, or there were too many.",
+        "Correct the address in the receiver's Secret, or bring the receiver back.",
+    )
     Promoted = ("Promoted", "A new version takes all requests.", "Nothing.")
     Healthy = ("Healthy", "The stable version serves and nothing newer waits.", "Nothing.")

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from slipway.api.meta import ApiModel, Duration, LabelName, Percent, Text, exactly_one, map_list, rule
 from slipway.api.rollout_analysis import ArgumentValue, TemplateRef
+from slipway.api.rollout_hooks import WebhookStep
 
 Share = Annotated[int, Field(ge=1, le=100)]
 """A percentage that is not nothing."""
@@ -119,7 +120,9 @@ class Stop(ApiModel):
 class Step(ApiModel):
     """One step: exactly one action."""
 
-    rules: ClassVar = (exactly_one("setWeight", "pause", "analyze", "mirror", "setScale", "setHeaderRoute", "stop"),)
+    rules: ClassVar = (
+        exactly_one("setWeight", "pause", "analyze", "mirror", "setScale", "setHeaderRoute", "stop", "webhook"),
+    )
 
     name: LabelName = Field(description="Name of the step.")
     set_weight: Percent | None = Field(None, description="Percent of requests for the new version from now on.")
@@ -133,3 +136,4 @@ class Step(ApiModel):
         None, description="Requests with certain headers go to the new version from now on."
     )
     stop: Stop | None = Field(None, description="End the candidacy without a promotion; only as the last step.")
+    webhook: WebhookStep | None = Field(None, description="Wait until an endpoint answers 2xx.")

@@ -11,6 +11,7 @@ from slipway.adapters.envoy_stats import GatewayStatistics
 from slipway.adapters.measurements import Measurements
 from slipway.adapters.network import Network
 from slipway.adapters.secrets import Secrets
+from slipway.adapters.webhooks import Webhooks
 from slipway.contracts.digests import digest_bytes
 from slipway.controllers.analysistemplate import AnalysisTemplateController, ClusterAnalysisTemplateController
 from slipway.controllers.computepool import ComputePoolController
@@ -51,7 +52,11 @@ def all_controllers(settings: Settings) -> list[Controller[Any]]:
         TrainingRunController(artifacts, runner, engines(), pipeline_digest),
         ModelVersionController(artifacts, runner),
         ModelRolloutController(
-            GatewayStatistics(), Doors(settings.namespace), Measurements(secrets), Office.of(artifacts, runner)
+            GatewayStatistics(),
+            Doors(settings.namespace),
+            Measurements(secrets),
+            Office.of(artifacts, runner),
+            Webhooks(secrets),
         ),
         AnalysisTemplateController(),
         ClusterAnalysisTemplateController(),

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from slipway.runtime.client import Client
 from slipway.runtime.conditions import Note
+from slipway.runtime.metrics import Metrics
 from slipway.runtime.resources import Key, Object, Objects, ResourceType, owner_label
 from slipway.runtime.stores import Stores
 
@@ -211,6 +212,15 @@ class Controller(Protocol[S]):
 
     def plan(self, snapshot: S, now: datetime) -> Plan:
         """Decide, without any side effect. :raises UserError, MissingDependency:"""
+        ...
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A port that counts what it does."""
+
+    def measure(self, metrics: Metrics) -> None:
+        """Count there from now on."""
         ...
 
 

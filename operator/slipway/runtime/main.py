@@ -13,7 +13,7 @@ from typing import Any
 from slipway.runtime import settings as settings_module
 from slipway.runtime.client import Client
 from slipway.runtime.connection import Connection
-from slipway.runtime.controller import Controller
+from slipway.runtime.controller import Controller, Measured, ports_of
 from slipway.runtime.engine import Engine
 from slipway.runtime.errors import UserError
 from slipway.runtime.health import Health, HealthServer, Watchdog
@@ -43,6 +43,9 @@ class Operator:
         self.settings = settings
         self.metrics = metrics or Metrics()
         self.controllers = build(settings)
+        for port in (port for controller in self.controllers for port in ports_of(controller).values()):
+            if isinstance(port, Measured):
+                port.measure(self.metrics)
         self._stop = asyncio.Event()
         self._watchdog = Watchdog(self.metrics)
         self.engine: Engine | None = None

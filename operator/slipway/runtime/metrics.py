@@ -58,6 +58,17 @@ class Metrics:
         self.stored_objects = Gauge(
             "slipway_stored_objects", "Objects held in memory.", ("resource",), registry=self.registry
         )
+        self.webhook_calls = Counter(
+            "slipway_webhook_calls",
+            "Calls of hooks and alerts by outcome: Ok (2xx), Failed, NotSent (refused before it was sent).",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self.notices_dropped = Counter(
+            "slipway_notices_dropped",
+            "Alerts and events for receivers that were given up: the queue was full, or the receiver away too long.",
+            registry=self.registry,
+        )
         self.leader = Gauge("slipway_leader", "1 while this process holds the Lease.", registry=self.registry)
         self.loop_lag = Gauge(
             "slipway_loop_lag_seconds", "Delay of the last turn of the event loop.", registry=self.registry

@@ -21,8 +21,9 @@ from slipway.adapters.kserve import (
     predictor_of,
 )
 from slipway.adapters.measurements import Heard, Measurements, Token
-from slipway.adapters.secrets import Secrets
+from slipway.adapters.secrets import Reader, Secrets
 from slipway.adapters.templates import Templates
+from slipway.adapters.webhooks import Answer, Webhooks
 from slipway.api.analysis import Provider
 from slipway.api.computepool import ComputePool
 from slipway.api.modelrollout import ModelRollout
@@ -68,6 +69,7 @@ from slipway.runtime.resources import (
     SECURITY_POLICY,
     Key,
     Object,
+    is_deleting,
     label_value,
     owner_label,
 )
@@ -80,6 +82,16 @@ class Statistics(Protocol):
     """What the gateway has counted: see `slipway.adapters.envoy_stats.GatewayStatistics`."""
 
     def read(self, owner: str, interest: Interest) -> Reading: ...
+
+    def forget(self, owner: str) -> None: ...
+
+
+class Webcalls(Protocol):
+    """Endpoints that are called: see `slipway.adapters.webhooks.Webhooks`."""
+
+    def bind(self, client: Reader) -> None: ...
+
+    def read(self, owner: str) -> Mapping[str, Answer]: ...
 
     def forget(self, owner: str) -> None: ...
 
@@ -114,6 +126,7 @@ class ModelRolloutController:
     :param doors: what is asked about consumers
     :param measurements: of templates' metrics, shared by all rollouts
     :param office: Jobs over the prediction log; without it there are none
+    :param webhooks: calls the endpoints of hooks and alerts
     """
 
     type = MODEL_ROLLOUT
@@ -124,15 +137,17 @@ class ModelRolloutController:
         doors: Doors | None = None,
         measurements: Measuring | None = None,
         office: Office | None = None,
+        webhooks: Webcalls | None = None,
     ) -> None:
         self._statistics = statistics
         self._office = office
         self._doors = doors or Doors()
         self._measurements = measurements or Measurements(Secrets())
+        self._webhooks: Webcalls = webhooks or Webhooks(Secrets())
 
     @property
     def ports(self) -> Mapping[str, Any]:
-        return {PORT_NAME: self._measurements}
+        return {PORT_NAME: self._measurements, "webhooks": self._webhooks}
 
     @property
     def watches(self) -> Sequence[Watch]:
@@ -159,9 +174,12 @@ class ModelRolloutController:
 
     async def observe(self, io: Io, key: Key) -> Snapshot | None:
         """Everything that the plan needs, from memory; a Namespace is asked for where a pool is not for all of them."""
-        obj = io.get(key)
+        obj, owner = io.get(key), f"{key.namespace}/{key.name}"
+        if obj is None or is_deleting(obj):
+            self._webhooks.forget(owner)
         if obj is None:
             return None
+        self._webhooks.bind(io.client)
         rollout = ModelRollout.model_validate(obj)
         live_route = _own(io.get(HTTP_ROUTE.key(key.name, key.namespace)), key.name)
         setting = await _setting(io, rollout, live_route)
@@ -194,6 +212,8 @@ class ModelRolloutController:
             errands=self._office.observe(io, rollout, setting.platform) if self._office is not None else Errands(),
             token=secrets.token_hex(16),
             access=await self._doors.observe(io, rollout, parent, live_route, list(servers)),
+            answers=self._webhooks.read(owner),
+            allowed_hosts=tuple(setting.platform.spec.webhooks.allowed_hosts) if setting.platform else (),
         )
 
     def _heard(self, io: Io, rollout: ModelRollout) -> Heard:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from slipway.adapters import gateway as gw
-from slipway.adapters import kserve
+from slipway.adapters import kserve, webhooks
 from slipway.adapters.envoy_stats import Reading
 from slipway.adapters.kserve import Model, Readiness, Trouble
 from slipway.adapters.measurements import Answer, Heard
@@ -130,6 +130,8 @@ class Snapshot:
     :param errands: Jobs over the prediction log
     :param token: random, for a pin route that may have to be made
     :param access: what was found about declared consumers
+    :param answers: what endpoints of hooks and alerts answered, by key
+    :param allowed_hosts: what may be called beside Services of the namespace
     """
 
     obj: Object
@@ -152,6 +154,8 @@ class Snapshot:
     errands: Errands = field(default_factory=Errands)
     token: str = ""
     access: AccessFacts = field(default_factory=AccessFacts)
+    answers: Mapping[str, webhooks.Answer] = field(default_factory=dict)
+    allowed_hosts: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

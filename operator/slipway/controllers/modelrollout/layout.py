@@ -16,6 +16,7 @@ from slipway.adapters import kserve
 from slipway.adapters.kserve import Deployment
 from slipway.controllers.modelrollout import posture
 from slipway.controllers.modelrollout.facts import Snapshot
+from slipway.controllers.modelrollout.hooks import awaits_confirmation
 from slipway.controllers.modelrollout.state import Member, State
 from slipway.controllers.modelrollout.steps import SETTLE, is_reachable
 from slipway.runtime.controller import Action, Apply, Delete
@@ -110,7 +111,9 @@ def _route(snapshot: Snapshot, state: State, weights: Weights, now: datetime) ->
 
 def _serve(snapshot: Snapshot, state: State, member: Member) -> Iterator[Action]:
     version = snapshot.versions.get(member.name)
-    waits = member.role == "Candidate" and posture.no_room(snapshot, state) is not None
+    waits = member.role == "Candidate" and (
+        posture.no_room(snapshot, state) is not None or awaits_confirmation(snapshot, state)
+    )
     if version is not None and snapshot.obstacle is None and not waits:
         spec = snapshot.rollout.spec
         size = posture.size(snapshot, state, member.name)

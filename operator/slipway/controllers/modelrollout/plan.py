@@ -5,11 +5,22 @@ from __future__ import annotations
 from datetime import datetime
 
 from slipway.api.meta import parse_time
-from slipway.controllers.modelrollout import admission, analysis, comparing, people, selection, steps
+from slipway.controllers.modelrollout import (
+    admission,
+    analysis,
+    comparing,
+    messages,
+    notices,
+    people,
+    selection,
+    steps,
+)
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.layout import lay_out, next_removal, tear_down
+from slipway.controllers.modelrollout.notices import Told
 from slipway.controllers.modelrollout.report import report
 from slipway.controllers.modelrollout.state import State, recall
+from slipway.controllers.modelrollout.steps import Progress
 from slipway.runtime.controller import Plan
 
 WATCHING = 1.0
@@ -33,8 +44,16 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
         _expire(state, now)
     layout = admission.admit(snapshot, lay_out(snapshot, state, now), now)
     status = report(snapshot, state, selection.choose(snapshot, state), progress, layout, now)
-    actions = (*layout.actions, *progress.actions, *comparing.jobs(snapshot, state, now))
-    return Plan(actions, status, tuple(state.notes), _next_look(snapshot, state, now), "keep")
+    due = progress.hooks.asks if state.candidate else ()
+    asks = [messages.question(snapshot, state, ask, str(status["phase"])) for ask in due]
+    told = notices.tell(snapshot, state, status, progress.hooks.halted, now)
+    if told.notices:
+        status["notices"] = [each.wire() for each in told.notices]
+    # Weights come first: whoever hears of a rollback hears of something that is so.
+    jobs = comparing.jobs(snapshot, state, now)
+    actions = (*layout.actions, *progress.actions, *jobs, *asks, *told.calls)
+    look = _next_look(snapshot, state, progress, told, now)
+    return Plan(actions, status, (*state.notes, *told.notes), look, "keep")
 
 
 def _expire(state: State, now: datetime) -> None:
@@ -44,12 +63,14 @@ def _expire(state: State, now: datetime) -> None:
             state.release(member.name)
 
 
-def _next_look(snapshot: Snapshot, state: State, now: datetime) -> float | None:
+def _next_look(snapshot: Snapshot, state: State, progress: Progress, told: Told, now: datetime) -> float | None:
     """Seconds until the next look without any event; objects that change wake the rollout by themselves."""
     times = [next_removal(state, now), admission.next_look(snapshot, now), comparing.next_look(snapshot, state, now)]
+    times.append(told.look_in)
     if state.candidate is not None:
         server = snapshot.server_of(state.candidate)
         watched = state.position is not None or (server is not None and server.ready)
+        watched = watched or bool(progress.hooks.waiting_for)
         times.append(WATCHING if watched else STARTING)
     elif analysis.needs_previous(state):
         times.append(WATCHING)

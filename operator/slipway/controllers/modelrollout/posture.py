@@ -16,6 +16,7 @@ from slipway.api.reasons import Reason
 from slipway.api.rollout_steps import SetScale, Step
 from slipway.controllers.modelrollout import capacity
 from slipway.controllers.modelrollout.facts import Server, Snapshot
+from slipway.controllers.modelrollout.hooks import awaits_confirmation
 from slipway.controllers.modelrollout.state import State
 
 _NOTHING = WindowStats()
@@ -69,7 +70,9 @@ def size(snapshot: Snapshot, state: State, name: str) -> Replicas:
         stable = snapshot.server_of(state.stable)
         room = capacity.room(snapshot.rollout.spec.serving, state, stable.readiness.endpoints if stable else 0)
         return capacity.at_most(wanted_size(snapshot, state), room)
-    return capacity.of_stable(snapshot.rollout.spec.serving, state) if name == state.stable else full
+    if name == state.stable and not awaits_confirmation(snapshot, state):  # it gives nothing up for a maybe
+        return capacity.of_stable(snapshot.rollout.spec.serving, state)
+    return full
 
 
 def wanted_size(snapshot: Snapshot, state: State) -> Replicas:

@@ -66,6 +66,8 @@ def report(
         promote_full=state.promote_full,
         undo=state.undo,
         orders=state.orders or None,
+        candidacy=state.candidacy,
+        hooks=list(state.hooks.values()) or None,
     )
     conditions = Conditions(snapshot.obj, now)
     _state_ready(conditions, snapshot, state, choice, now)
@@ -97,7 +99,7 @@ def _phase(snapshot: Snapshot, state: State, progress: Progress) -> Any:
         if state.stable is None:
             return "Waiting"
         return "RollingBack" if _is_rolling_back(state) else "Healthy"
-    if state.paused is not None:
+    if state.paused is not None or progress.hooks.halted:
         return "Paused"
     if state.position is None:
         return "Starting"
@@ -273,6 +275,15 @@ def _state_progressing(
         # As for Deployments that are paused.
         message = f"{state.paused.by} paused version {state.candidate} at {state.weight} %: resume it, or abort it."
         conditions.unknown("Progressing", Reason.Paused, message)
+    elif state.candidate is not None and progress.hooks.halted:
+        conditions.false("Progressing", progress.hooks.halted[0].reason, _halted(progress))
+    elif (
+        state.candidate is not None
+        and progress.hooks.waiting_for
+        and progress.waiting_for == progress.hooks.waiting_for
+    ):
+        message = f"Version {state.candidate}, {state.weight} %: waits for {progress.waiting_for}."
+        conditions.true("Progressing", Reason.WaitingForHook, message)
     elif state.candidate is not None:
         if progress.no_room is not None:
             conditions.true("Progressing", progress.no_room.reason, progress.no_room.message)
@@ -302,6 +313,10 @@ def _calm(progress: Progress) -> str:
     )
 
 
+def _halted(progress: Progress) -> str:
+    return " ".join(each.message for each in progress.hooks.halted)
+
+
 def _state_stalled(
     conditions: Conditions, snapshot: Snapshot, state: State, choice: Choice, progress: Progress
 ) -> None:
@@ -315,6 +330,9 @@ def _state_stalled(
         conditions.true("Stalled", *_failing(snapshot, state, progress))
     elif progress.held:
         conditions.true("Stalled", *progress.held)
+    elif state.candidate is not None and progress.hooks.halted:
+        message = f"Version {state.candidate} is held at {state.weight} %. {_halted(progress)}"
+        conditions.true("Stalled", progress.hooks.halted[0].reason, message)
     elif trouble is not None:
         conditions.true("Stalled", trouble.reason, trouble.message)
     elif choice.version is None and choice.reason and snapshot.rollout.spec.version.policy == "Pinned":

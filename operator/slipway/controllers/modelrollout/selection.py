@@ -127,7 +127,7 @@ def _why(snapshot: Snapshot, state: State, choice: Choice) -> str:
 def _begin(snapshot: Snapshot, state: State, version: Version, now: datetime) -> None:
     back = undo.why_no_steps(snapshot, state, version.name, now)
     join(snapshot, state, version.name, "Candidate")
-    state.candidate, state.candidate_since = version.name, now
+    state.candidate, state.candidate_since, state.candidacy = version.name, now, timestamp(now)
     state.weight = state.attempts = 0
     state.position, state.runs = None, {}
     pinned = snapshot.rollout.spec.version.policy == "Pinned" and not undo.was_left(state, version.name)

@@ -15,6 +15,7 @@ from slipway.api.modelrollout import HistoryEntry, ModelRolloutStatus, Rejection
 from slipway.api.reasons import Reason
 from slipway.api.rollout_analysis import AnalysisRun
 from slipway.api.rollout_control import OrderStatus, PausedStatus, PromoteFullStatus, UndoStatus
+from slipway.api.rollout_hooks import HookStatus
 from slipway.api.rollout_predictions import Comparison
 from slipway.api.rollout_steps import Step
 from slipway.contracts.digests import short
@@ -77,6 +78,8 @@ class State:
     rejected: dict[str, Rejection] = field(default_factory=dict)
     history: list[HistoryEntry] = field(default_factory=list)
     runs: dict[str, AnalysisRun] = field(default_factory=dict)
+    candidacy: str | None = None
+    hooks: dict[str, HookStatus] = field(default_factory=dict)
     promote_seen: str | None = None
     retry_seen: str | None = None
     comparisons: list[Comparison] = field(default_factory=list)
@@ -102,9 +105,10 @@ class State:
         """There is no candidate any more."""
         if self.undo is not None and self.undo.to == self.candidate:
             self.undo = None
-        self.candidate = self.candidate_since = self.position = None
+        self.candidate = self.candidate_since = self.position = self.candidacy = None
         self.paused = self.promote_full = None
         self.weight = self.attempts = 0
+        self.hooks = {}
 
     def record(self, entry: HistoryEntry) -> None:
         """Note what became of a candidate, newest first."""
@@ -170,6 +174,8 @@ def _from_status(status: ModelRolloutStatus) -> State:
         rejected={each.name: each for each in status.rejected or ()},
         history=list(status.history or ()),
         runs={each.kind: each for each in status.analysis or ()},
+        candidacy=status.candidacy,
+        hooks={each.name: each for each in status.hooks or ()},
         promote_seen=handled.promote if handled else None,
         retry_seen=handled.retry if handled else None,
         comparisons=list(status.comparisons or ()),
@@ -218,6 +224,7 @@ def _from_world(snapshot: Snapshot, now: datetime) -> State:
         elif state.candidate is None:
             state.candidate, state.candidate_since, state.weight = server.version, now, weight
             state.position = Position(-1, "", now) if weight else None
+            state.candidacy = timestamp(now)
             _join(snapshot, state, server.version, service, "Candidate")
     _recall_orders(snapshot, state, route.memory, now)
     return state

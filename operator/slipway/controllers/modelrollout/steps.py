@@ -20,6 +20,7 @@ from slipway.api.rollout_control import UndoStatus
 from slipway.api.rollout_steps import Step, Stop
 from slipway.controllers.modelrollout import analysis, capacity, checks, comparing, posture
 from slipway.controllers.modelrollout.facts import Server, Snapshot
+from slipway.controllers.modelrollout.hooks import Hooks
 from slipway.controllers.modelrollout.state import PROMOTION, Position, State
 from slipway.runtime.conditions import Note, timestamp
 from slipway.runtime.controller import Action
@@ -36,6 +37,7 @@ UNKNOWN_CLUSTER = timedelta(seconds=30)
 class Progress:
     """What one pass found out about the candidate.
 
+    :param hooks: what hooks said and are to be asked
     :param checks: verdicts, as the spec orders them
     :param failing: sentences about what failed and does not roll back (`automatic: false`, or no stable servers to go
         back to)
@@ -46,6 +48,7 @@ class Progress:
     :param comparing: of all checks, only such on the prediction log are not decided
     """
 
+    hooks: Hooks
     checks: list[CheckStatus] = field(default_factory=list)
     failing: list[str] = field(default_factory=list)
     held: tuple[str, str] | None = None
@@ -57,9 +60,10 @@ class Progress:
 
 def advance(snapshot: Snapshot, state: State, promoted: bool, now: datetime) -> Progress:
     """Move the candidate as far as the facts allow. `promoted`: a person ends the present pause."""
-    progress = Progress()
+    progress = Progress(Hooks(snapshot, state, now))
     promoted = promoted and not analysis.accept(state)
     _move(snapshot, state, progress, promoted, now)
+    _obey_hooks(snapshot, state, progress, now)
     _watch_promoted(snapshot, state, progress, now)
     progress.actions += analysis.superfluous_jobs(snapshot, state)
     return progress
@@ -69,6 +73,10 @@ def _move(snapshot: Snapshot, state: State, progress: Progress, promoted: bool, 
     if state.candidate is None:
         return
     server = snapshot.server_of(state.candidate)
+    progress.hooks.watch()
+    _obey_hooks(snapshot, state, progress, now)
+    if state.candidate is None:
+        return
     if state.position is None:
         _start(snapshot, state, server, progress, now)
     elif server is None or not server.alive:
@@ -76,7 +84,7 @@ def _move(snapshot: Snapshot, state: State, progress: Progress, promoted: bool, 
         progress.waiting_for = "its servers"
     else:
         _judge(snapshot, state, progress, now)
-        held = progress.failing or progress.held is not None
+        held = progress.failing or progress.held is not None or progress.hooks.halted
         if state.candidate is not None and not held and not _is_held(state, progress):
             _walk(snapshot, state, server, progress, promoted, now)
 
@@ -91,6 +99,9 @@ def _is_held(state: State, progress: Progress) -> bool:
 
 # ---- start -----------------------------------------------------------------------------------------------------------
 def _start(snapshot: Snapshot, state: State, server: Server | None, progress: Progress, now: datetime) -> None:
+    if not progress.hooks.confirmed():
+        progress.waiting_for = progress.hooks.waiting_for
+        return
     progress.no_room = posture.no_room(snapshot, state)
     if progress.no_room is not None:
         progress.waiting_for = "room for its servers"
@@ -106,7 +117,9 @@ def _start(snapshot: Snapshot, state: State, server: Server | None, progress: Pr
         _promote(snapshot, state, now)
     elif not _is_attached(snapshot, server.name):
         progress.waiting_for = "the gateway to accept its reference"
-    else:
+    elif not progress.hooks.prepared():
+        progress.waiting_for = progress.hooks.waiting_for
+    elif not progress.hooks.halted:
         steps = snapshot.steps
         _enter(steps, state, len(steps) if state.promote_full else 0, now)
         _walk(snapshot, state, server, progress, False, now)
@@ -175,6 +188,18 @@ def _stop(snapshot: Snapshot, state: State, stop: Stop, now: datetime) -> None:
     state.release(name)
     state.end_candidacy()
     state.notes.append(Note("Normal", Reason.Stopped, f"Version {name} is rolled out no further: {message}"))
+
+
+def _obey_hooks(snapshot: Snapshot, state: State, progress: Progress, now: datetime) -> None:
+    """Reject a candidate that a hook refuses, unless its requests would have nowhere to go."""
+    refused, server = progress.hooks.refused, snapshot.server_of(state.stable)
+    if refused is None or state.candidate is None:
+        return
+    if state.weight == 0 or (server is not None and server.alive):
+        reject(snapshot, state, refused.reason, refused.message, now)
+    else:
+        held = f"{refused.message} Version {state.stable} has no ready server to go back to."
+        progress.hooks.halt(refused.reason, held)
 
 
 def _lost_servers(snapshot: Snapshot, state: State, now: datetime) -> None:
@@ -346,7 +371,11 @@ def _walk(snapshot: Snapshot, state: State, server: Server, progress: Progress, 
             if _set_weight(snapshot, state, server, 100, progress, now):
                 _promote(snapshot, state, now)
             return
-        if not _is_done(snapshot, state, server, steps[position.index], progress, promoted, now):
+        step = steps[position.index]
+        if not _is_done(snapshot, state, server, step, progress, promoted, now):
+            return
+        if step.pause is None and not progress.hooks.agree():  # a person's word that ends a pause must not be lost
+            progress.waiting_for = progress.hooks.waiting_for
             return
         promoted = False
         _enter(steps, state, position.index + 1, now)
@@ -382,6 +411,10 @@ def _is_done(
         return True  # the list was edited: users have met the version, so copies can tell nothing that they do not
     if step.mirror is not None or step.set_header_route is not None:
         return _is_aside(snapshot, state, server, progress) and _analyzed(snapshot, state, step, progress, now)
+    if step.webhook is not None:
+        done = progress.hooks.step_done(step)
+        progress.waiting_for = progress.hooks.waiting_for
+        return done
     return step.analyze is None or _analyzed(snapshot, state, step, progress, now)
 
 
@@ -430,6 +463,8 @@ def _set_weight(
             progress.waiting_for = "its servers to be ready"
         elif not (in_force and matches and is_reachable(snapshot, server.name, now)):
             progress.waiting_for = "the gateway to accept what it was told before"
+        elif not progress.hooks.may_raise(weight):
+            progress.waiting_for = progress.hooks.waiting_for
         else:
             state.weight = weight
             progress.waiting_for = f"the gateway to accept {weight} %"

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from unit.modelrollout.receivers import Receivers
+
 from slipway.adapters.envoy_stats import BOUNDS, Interest, Reading, WindowStats
 from slipway.adapters.gateway import Aside, aside_of, mirror_cluster, references_of, weights_of
 from slipway.adapters.kserve import SERVICE_LABEL, VERSION_ANNOTATION, predictor_of
@@ -192,7 +194,8 @@ class World:
         self.units = 1000
         """Servers that all can have together; who has some keeps them."""
         self.probes = Probes()
-        self.controller = ModelRolloutController(self.gateway, measurements=self.probes)
+        self.receivers = Receivers(lambda: self.gateway.clock)
+        self.controller = ModelRolloutController(self.gateway, measurements=self.probes, webhooks=self.receivers)
         types = {MODEL_ROLLOUT, *(watch.type for watch in self.controller.watches)}
         self.stores = Stores(types)
         self._io = Io(self.stores, None, self._clock)  # type: ignore[arg-type]
