@@ -1,4 +1,4 @@
-"""Secrets of the Platform: read live, decoded, remembered for half a minute.
+"""Secrets of the Platform and of rollouts: read live, decoded, remembered for half a minute.
 
 Secrets are never watched: a watch would pull every Secret of the cluster into memory and need the right to list them.
 """

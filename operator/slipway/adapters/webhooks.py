@@ -19,6 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -235,6 +236,8 @@ class Webhooks:
         secret = await self._secret(request)
         url = request.url if request.url is not None else secret.get("address", "").strip()
         webhook_post.check_url(url, request.namespace, request.hosts)
+        if request.secret is not None and request.url is not None:
+            _check_hosts(secret, request.secret, url)
         body = json.dumps(request.body, separators=(",", ":")).encode()
         sent_at = str(int(time.time()))
         headers = {"webhook-id": request.token, "webhook-timestamp": sent_at}
@@ -262,6 +265,14 @@ class Webhooks:
         if all(not data.values.get(key) for key in wanted):
             raise Refused(f"Secret {name} lacks {' and '.join(wanted)}: add {wanted[0]}.")
         return data.values
+
+
+def _check_hosts(secret: Mapping[str, str], name: str, url: str) -> None:
+    """Whether a Secret's owner lets it be sent to a URL. :raises Refused: `hosts` does not name it"""
+    parts = urlsplit(url)
+    named = {each.strip() for each in secret.get("hosts", "").replace(",", " ").split()}
+    if named.isdisjoint((str(parts.hostname), f"{parts.hostname}:{parts.port}")):
+        raise Refused(f"Secret {name} may not be sent to {parts.hostname}: list that in its key hosts, if it may.")
 
 
 def signature(key: str, token: str, sent_at: str, body: bytes) -> str:

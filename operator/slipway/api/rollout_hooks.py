@@ -48,8 +48,8 @@ class WebCall(ApiModel):
     url: Url = Field(description="Endpoint, http or https. Its host must be allowed: see Platform `spec.webhooks`.")
     secret_ref: LocalRef | None = Field(
         None,
-        description="Secret of type `slipway.dev/webhook` with `token` (sent as a bearer token), `hmacKey` (signs the"
-        " body as Standard Webhooks say), or both.",
+        description="Secret of type `slipway.dev/webhook` with `hosts` (to which it may be sent), and"
+        " `token` (sent as a bearer token), `hmacKey` (signs the body as Standard Webhooks say), or both.",
     )
     timeout: Duration = Field("10s", description="How long one try may take.")
     retries: int = Field(

@@ -90,7 +90,12 @@ async def add_secret(director: Director, name: str, type_: str = SECRET_TYPE, **
         "kind": "Secret",
         "type": type_,
         "metadata": {"name": name, "namespace": director.namespace},
-        "stringData": {"token": TOKEN, "hmacKey": f"whsec_{base64.b64encode(KEY).decode()}", **data},
+        "stringData": {
+            "hosts": "127.0.0.1",
+            "token": TOKEN,
+            "hmacKey": f"whsec_{base64.b64encode(KEY).decode()}",
+            **data,
+        },
     }
     await director.client.create(SECRET, secret)
 

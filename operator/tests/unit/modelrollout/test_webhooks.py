@@ -304,7 +304,7 @@ async def test_a_token_and_a_signature_that_receivers_can_verify(
     calls: Webhooks, endpoint: Endpoint, vault: Vault
 ) -> None:
     raw = b"0123456789abcdef0123456789abcdef"
-    vault.add("gates", token="open sesame", hmacKey=f"whsec_{base64.b64encode(raw).decode()}")
+    vault.add("gates", hosts="127.0.0.1", token="open sesame", hmacKey=f"whsec_{base64.b64encode(raw).decode()}")
     assert (await answered(calls, request(endpoint.url, secret="gates"))).result == "Ok"
     headers, body = endpoint.got[0]
     assert headers["authorization"] == "Bearer open sesame"
@@ -337,9 +337,11 @@ async def test_an_address_comes_from_the_secret(calls: Webhooks, endpoint: Endpo
             SecretData("1", {"token": "x"}, type="kubernetes.io/service-account-token"),
             "is not of type slipway.dev/webhook",
         ),
+        (SecretData("1", {"token": "x"}, type=SECRET_TYPE), "Secret gates may not be sent to 127.0.0.1"),
+        (SecretData("1", {"hosts": "a 127.0.0.1:1", "token": "x"}, type=SECRET_TYPE), "may not be sent to 127.0.0.1"),
         (SecretData("1", {"password": "x"}, type=SECRET_TYPE), "Secret gates lacks token and hmacKey"),
-        (SecretData("1", {"hmacKey": "whsec_?"}, type=SECRET_TYPE), "is not base64"),
-        (SecretData("1", {"token": "a\r\nHost: b"}, type=SECRET_TYPE), "has line breaks"),
+        (SecretData("1", {"hosts": "127.0.0.1", "hmacKey": "whsec_?"}, type=SECRET_TYPE), "is not base64"),
+        (SecretData("1", {"hosts": "127.0.0.1", "token": "a\r\nHost: b"}, type=SECRET_TYPE), "has line breaks"),
     ],
 )
 async def test_a_secret_that_does_not_fit_is_sent_nowhere(
