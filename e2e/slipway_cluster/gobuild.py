@@ -4,7 +4,7 @@ Each folder of ``gomod/`` is one module: its ``go.mod`` and ``go.sum`` pin the s
 one module, which then share compiled packages through Go's own build cache.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +12,9 @@ from slipway_cluster import keys, paths
 from slipway_cluster.errors import ClusterError
 from slipway_cluster.process import run
 from slipway_cluster.versions import versions
+
+GOMOD = paths.PACKAGE / "gomod"
+"""The modules of the cluster's own programs."""
 
 BUILD_TIMEOUT = 3600
 """Seconds one program may take to build from empty caches on a slow machine."""
@@ -22,10 +25,11 @@ class Program:
     """One program.
 
     Attributes:
-        module: folder below ``gomod/``.
+        module: folder below ``root``.
         package: Go package of its main function; one that starts with a dot is a folder of the module.
         links: names it is called by, for a program that holds several.
         stamps: variables set by the linker.
+        root: where the modules are; not part of what the program is, so that each checkout finds the same build.
     """
 
     name: str
@@ -33,11 +37,12 @@ class Program:
     package: str
     links: tuple[str, ...] = ()
     stamps: tuple[tuple[str, str], ...] = ()
+    root: Path = field(default=GOMOD, repr=False)
 
     @property
     def folder(self) -> Path:
         """The module's folder."""
-        return paths.PACKAGE / "gomod" / self.module
+        return self.root / self.module
 
 
 def _kubernetes_stamps() -> tuple[tuple[str, str], ...]:
@@ -87,15 +92,15 @@ def is_built(name: str) -> bool:
     return _is_complete(program, _folder(program))
 
 
-def module_key(module: str) -> str:
+def module_key(module: str, root: Path = GOMOD) -> str:
     """A short hash of the versions a module pins."""
-    return keys.content_key(sorted((paths.PACKAGE / "gomod" / module).glob("go.*")))
+    return keys.content_key(sorted((root / module).glob("go.*")))
 
 
 @cache
-def module_folder(module: str, path: str) -> Path:
+def module_folder(module: str, path: str, root: Path = GOMOD) -> Path:
     """Where Go keeps the sources of a module that one of ours requires, downloaded now if they are missing."""
-    folder = paths.PACKAGE / "gomod" / module
+    folder = root / module
     run("go", "mod", "download", path, cwd=folder, env=_environment(), timeout=BUILD_TIMEOUT)
     return Path(run("go", "list", "-m", "-f", "{{.Dir}}", path, cwd=folder, env=_environment()).strip())
 
@@ -168,7 +173,9 @@ def _is_complete(program: Program, folder: Path) -> bool:
 @cache
 def _key(program: Program) -> str:
     sources = sorted((program.folder / program.package).glob("*.go")) if program.package.startswith(".") else []
-    return keys.key_of(program, _go_version(), _environment(), module_key(program.module), keys.content_key(sources))
+    return keys.key_of(
+        program, _go_version(), _environment(), module_key(program.module, program.root), keys.content_key(sources)
+    )
 
 
 @cache
