@@ -51,6 +51,7 @@ SIDE_BY_SIDE := -m "not slow" --dist loadfile --no-loadscope-reorder
 
 generate: setup ## Write CRDs, chart templates, reference pages, the compiled pipeline and feature_repo/ anew
 	@$(PY) -m slipway.api.crd --write
+	@$(PY) -m benchmarks.page
 	@$(RUNNER_PY) -m slipway_pipelines.training.pipeline
 	@$(RUNNER_PY) -m slipway_pipelines.features.repo --from examples/flight-delays/manifests --out feature_repo
 
@@ -61,6 +62,7 @@ lint: setup ## Formatting, lint, types, import layers, generated files
 	@.venv/bin/mypy --python-executable $(RUNNER_PY) pipelines/slipway_pipelines serving/slipway_server
 	@.venv/bin/lint-imports
 	@$(PY) -m slipway.api.crd --check
+	@$(PY) -m benchmarks.page --check
 	@$(RUNNER_PY) -m slipway_pipelines.features.repo --from examples/flight-delays/manifests --out feature_repo --check
 
 test: setup lint ## Unit tests, and tests on a real kube-apiserver and etcd
@@ -83,8 +85,9 @@ e2e: setup ## Journeys on the local cluster; JOURNEYS="flights or deletion" for 
 demo: setup ## The flights story in four acts on the local cluster
 	@$(PY) -m slipway_demo.main
 
-bench: setup ## Measure; writes benchmarks/results
-	@$(PY) -m benchmarks.run
+BENCH ?=
+bench: setup ## Measure; writes benchmarks/results and docs/benchmarks.md; BENCH="reaction rollouts" for some parts
+	@$(PY) -m benchmarks.run $(BENCH)
 
 clean: ## Remove the cluster and everything built; CACHES=1 removes binaries and image layers too
 	@if [ -x $(PY) ]; then $(PY) -m slipway_cluster.clean $(if $(CACHES),--caches); fi

@@ -1,50 +1,66 @@
-"""`make bench`: measures the operator and the serving path on the local cluster where the flights example serves."""
+"""`make bench`: measures what is asked for, keeps it in `results/`, and writes the page's tables and plots anew."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-import os
-import platform
+import sys
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from benchmarks import operator_at_rest, serving_overhead
-from slipway_demo.acts import ROLLOUT, Play
-from slipway_demo.install import install
-from slipway_demo.story import Story
-from slipway_demo.world import status
+from benchmarks import local_cluster, page, reaction, rollouts
 
-RESULTS = Path(__file__).parent / "results" / "slice.json"
+RESULTS = Path(__file__).parent / "results"
+
+
+class Part(StrEnum):
+    """What can be measured."""
+
+    SLICE = "slice"
+    REACTION = "reaction"
+    ROLLOUTS = "rollouts"
 
 
 def run(
-    idle_seconds: Annotated[float, typer.Option(min=30, help="How long the operator is watched at rest.")] = 90,
-    rate: Annotated[float, typer.Option(min=1, max=100, help="Requests a second.")] = 20,
-    seconds: Annotated[float, typer.Option(min=10, max=300, help="How long each path is measured.")] = 45,
+    parts: Annotated[list[Part] | None, typer.Argument(help="What to measure; by default everything.")] = None,
+    count: Annotated[int, typer.Option(min=20, help="rollouts: how many are changed at once.")] = 500,
+    rounds: Annotated[int, typer.Option(min=1, help="rollouts: how often each contender has its turn.")] = 1,
+    only: Annotated[list[str] | None, typer.Option(help="rollouts: only these contenders.")] = None,
+    runs: Annotated[int, typer.Option(min=1, help="reaction: rollouts that fail.")] = 30,
+    kills: Annotated[int, typer.Option(min=1, help="reaction: rollouts that fail as the leader is killed.")] = 5,
+    watched: Annotated[int, typer.Option(min=0, help="reaction: further candidates that do well.")] = 65,
+    idle_seconds: Annotated[float, typer.Option(min=30, help="slice: how long the operator is watched.")] = 90,
+    rate: Annotated[float, typer.Option(min=1, max=100, help="slice: requests a second.")] = 20,
+    seconds: Annotated[float, typer.Option(min=10, max=300, help="slice: how long each path is measured.")] = 45,
 ) -> None:
-    """Measure operator memory, idle writes and the gateway's overhead; write benchmarks/results/slice.json."""
-    with Story("benchmarks", plain=True) as story:
-        with story.add("Cluster and Slipway").running() as node:
-            play = Play(install(node), story)
-        if status(play.get("ModelRollout", ROLLOUT)).get("phase") != "Healthy":
-            print("The flights example does not serve here: run `make demo` first.")
-            raise typer.Exit(1)
-        with story.add("operator at rest").running():
-            at_rest = operator_at_rest.measure(play.world, idle_seconds)
-        with story.add("serving overhead").running():
-            serving = serving_overhead.measure(play, rate, seconds)
-    results: dict[str, Any] = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"processors": os.cpu_count(), "kernel": platform.release().split("-")[0]},
-        "operatorAtRest": at_rest,
-        "servingOverhead": serving,
-    }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-    print(json.dumps(results, indent=2))
+    """Measure; write benchmarks/results and docs/benchmarks.md."""
+    for part in parts or list(Part):
+        if part is Part.SLICE:
+            try:
+                _keep(part, local_cluster.measure(idle_seconds, rate, seconds))
+            except local_cluster.NotServing as error:
+                print(error, file=sys.stderr)
+                raise typer.Exit(1) from error
+        elif part is Part.REACTION:
+            _keep(part, asyncio.run(reaction.measure(runs, kills, watched, _say)))
+        else:
+            chosen = [each for each in rollouts.CONTENDERS if not only or each.name in only]
+            _keep(part, asyncio.run(rollouts.measure(count, rounds, chosen, _say)))
+    page.write()
+
+
+def _keep(part: Part, result: dict[str, Any]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    whole = {"at": datetime.now(UTC).isoformat(timespec="seconds"), **result}
+    (RESULTS / f"{part}.json").write_text(json.dumps(whole, indent=2) + "\n")
+
+
+def _say(sentence: str) -> None:
+    print(f"{datetime.now():%H:%M:%S} {sentence}", flush=True)
 
 
 if __name__ == "__main__":
