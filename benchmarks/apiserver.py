@@ -31,6 +31,7 @@ READS = frozenset({"get", "list"})
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 _LEASES = "leases"
 _SERVED_SECONDS = 120.0
+_AGAIN_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,9 @@ class ApiServer:
             async with self._session.get(url, params={"watch": "true"}, timeout=forever) as answer:
                 if answer.status == 404:
                     raise NotFound(404, "NotFound", f"{type_} is not served")
+                if answer.status == 429:  # a CRD was just made: its storage is not ready
+                    await asyncio.sleep(_AGAIN_SECONDS)
+                    continue
                 answer.raise_for_status()
                 rest = b""
                 async for part in answer.content.iter_any():

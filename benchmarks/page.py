@@ -75,7 +75,8 @@ def reaction(result: Result) -> str:
         f" {numbers.median(lead):.1f} s (median; a Lease lasts {result['leaseSeconds']:g} s) and needed"
         f" {numbers.median(after):.1f} s from there.\n"
     )
-    return _table(("", "runs", "median, s", "worst, s"), rows) + "\n" + words + _machine(result)
+    table = _table(("", "runs", "median, s", "worst, s"), rows)
+    return f"{table}\n{words}{_machine(result)}\n![Every run](images/benchmark-reaction.svg)\n"
 
 
 def reaction_plot(result: Result) -> str:
@@ -113,7 +114,8 @@ def rollouts(result: Result) -> str:
         f"{workload['rollouts']} rollouts in {workload['namespaces']} namespaces, all but one changed at once; weights"
         f" {', '.join(map(str, workload['steps']))}; median of {max(map(len, _grouped(result).values()))} round(s).\n"
     )
-    return _table(head, rows) + "\n" + words + _machine(result)
+    table = _table(head, rows)
+    return f"{table}\n{words}{_machine(result)}\n![Side by side](images/benchmark-rollouts.svg)\n"
 
 
 def idle(result: Result) -> str:

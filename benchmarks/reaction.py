@@ -79,6 +79,8 @@ class Watcher:
         self.changed.set()
 
     def lease(self, _event: str, obj: Object) -> None:
+        if obj["metadata"]["name"] != Settings().lease_name:
+            return  # the API server has a Lease too
         holder = obj["spec"].get("holderIdentity") or ""
         if holder != self.holder:
             self.holder, self.holder_since = holder, time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -38,6 +39,7 @@ def run(
     seconds: Annotated[float, typer.Option(min=10, max=300, help="slice: how long each path is measured.")] = 45,
 ) -> None:
     """Measure; write benchmarks/results and docs/benchmarks.md."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is ended
     for part in parts or list(Part):
         if part is Part.SLICE:
             try:
