@@ -17,7 +17,7 @@ from slipway.runtime.client import Client
 from slipway.runtime.conditions import Note
 from slipway.runtime.metrics import Metrics
 from slipway.runtime.resources import Key, Object, Objects, ResourceType, owner_label
-from slipway.runtime.stores import Stores
+from slipway.runtime.stores import Path, Stores
 
 S = TypeVar("S")
 
@@ -116,6 +116,10 @@ class Io:
     def list(self, type_: ResourceType, namespace: str = "", labels: Mapping[str, str] | None = None) -> Objects:
         """From memory, ordered by name. :raises KeyError: the type is not watched"""
         return self.stores.list(type_, namespace, labels)
+
+    def where(self, type_: ResourceType, fields: Mapping[Path, str], namespace: str = "") -> Objects:
+        """From memory, by an index: objects in which all of `fields` have their values, ordered by name."""
+        return self.stores.where(type_, fields, namespace)
 
     def owned(self, owner: Mapping[str, Any], type_: ResourceType) -> Objects:
         """From memory: objects with an owner reference to `owner`."""

@@ -14,6 +14,7 @@ from typing import Any
 from slipway.runtime.resources import Key, Object, Objects, ResourceType, uid_of
 
 _TOMBSTONES = 4096
+_NONE: frozenset[Key] = frozenset()
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -33,14 +34,19 @@ def version_of(obj: Mapping[str, Any]) -> int:
     return int(text) if text.isdigit() else 0
 
 
+Path = tuple[str, ...]
+"""Names of nested fields, such as `("spec", "projectRef", "name")`."""
+
+
 class Store:
-    """The objects of one type, indexed by namespace and by owner."""
+    """The objects of one type, indexed by namespace, by owner, and by each field or label that somebody asked by."""
 
     def __init__(self, type_: ResourceType) -> None:
         self.type = type_
         self._objects: dict[Key, Object] = {}
         self._by_namespace: dict[str, dict[str, Object]] = {}
         self._by_owner: dict[str, set[Key]] = {}
+        self._by_field: dict[Path, dict[str | None, set[Key]]] = {}
         self._gone: OrderedDict[str, int] = OrderedDict()
 
     def __len__(self) -> int:
@@ -79,11 +85,21 @@ class Store:
 
     def list(self, namespace: str = "", labels: Mapping[str, str] | None = None) -> Objects:
         """Objects of a namespace (or of all), with all of `labels`, ordered by name."""
-        if namespace:
-            found: Iterable[Object] = self._by_namespace.get(namespace, {}).values()
+        return self.where({("metadata", "labels", name): value for name, value in (labels or {}).items()}, namespace)
+
+    def where(self, fields: Mapping[Path, str], namespace: str = "") -> Objects:
+        """Objects of a namespace (or of all) in which all of `fields` have their values, ordered by name.
+
+        The first question by a field makes an index, which is kept from then on: later ones cost what they find.
+        """
+        sets = [self._index_of(path).get(value, _NONE) for path, value in fields.items()]
+        fewest = min(sets, key=len, default=None)
+        there = self._by_namespace.get(namespace, {}) if namespace else self._objects
+        if fewest is None or len(there) < len(fewest):
+            found: Iterable[Object] = there.values()
         else:
-            found = self._objects.values()
-        chosen = [obj for obj in found if not labels or _has_labels(obj, labels)]
+            found = (self._objects[key] for key in fewest if not namespace or key.namespace == namespace)
+        chosen = [obj for obj in found if all(_at(obj, path) == value for path, value in fields.items())]
         return sorted(chosen, key=lambda obj: (obj["metadata"].get("namespace", ""), obj["metadata"]["name"]))
 
     def owned_by(self, uid: str) -> Objects:
@@ -91,8 +107,18 @@ class Store:
         found = [self._objects[key] for key in self._by_owner.get(uid, ())]
         return sorted(found, key=lambda obj: (obj["metadata"].get("namespace", ""), obj["metadata"]["name"]))
 
+    def _index_of(self, path: Path) -> dict[str | None, set[Key]]:
+        index = self._by_field.get(path)
+        if index is None:
+            index = self._by_field[path] = {}
+            for key, obj in self._objects.items():
+                index.setdefault(_at(obj, path), set()).add(key)
+        return index
+
     def _index(self, key: Key, obj: Object) -> None:
         self._objects[key] = obj
+        for path, index in self._by_field.items():
+            index.setdefault(_at(obj, path), set()).add(key)
         self._by_namespace.setdefault(key.namespace, {})[key.name] = obj
         for owner in obj["metadata"].get("ownerReferences") or ():
             self._by_owner.setdefault(owner["uid"], set()).add(key)
@@ -107,6 +133,11 @@ class Store:
             keys.discard(key)
             if not keys:
                 self._by_owner.pop(owner["uid"], None)
+        for path, index in self._by_field.items():
+            value = _at(obj, path)
+            index[value].discard(key)
+            if not index[value]:
+                del index[value]
 
     def _bury(self, uid: str, version: int) -> None:
         if uid:
@@ -115,9 +146,12 @@ class Store:
                 self._gone.popitem(last=False)
 
 
-def _has_labels(obj: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
-    labels = obj["metadata"].get("labels") or {}
-    return all(labels.get(name) == value for name, value in wanted.items())
+def _at(obj: Mapping[str, Any], path: Path) -> str | None:
+    """The text at a path; None where there is none."""
+    found: Any = obj
+    for name in path:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, str) else None
 
 
 class Stores:
@@ -145,6 +179,9 @@ class Stores:
 
     def list(self, type_: ResourceType, namespace: str = "", labels: Mapping[str, str] | None = None) -> Objects:
         return self.of(type_).list(namespace, labels)
+
+    def where(self, type_: ResourceType, fields: Mapping[Path, str], namespace: str = "") -> Objects:
+        return self.of(type_).where(fields, namespace)
 
     def owned(self, owner: Mapping[str, Any], type_: ResourceType) -> Objects:
         """Children of a type that carry an owner reference to `owner`."""

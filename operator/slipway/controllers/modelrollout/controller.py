@@ -75,6 +75,8 @@ from slipway.runtime.resources import (
 )
 from slipway.runtime.stores import Stores
 
+_PROJECT_FIELD = ("spec", "projectRef", "name")
+_PATH_FIELD = ("spec", "routing", "path")
 _PROXY_LABELS = ("gateway.envoyproxy.io/owning-gateway-name", "gateway.envoyproxy.io/owning-gateway-namespace")
 
 
@@ -194,7 +196,10 @@ class ModelRolloutController:
         return Snapshot(
             obj=obj,
             rollout=rollout,
-            versions=read_versions(io.list(MODEL_VERSION, key.namespace), rollout.spec.project_ref.name),
+            versions=read_versions(
+                io.where(MODEL_VERSION, {_PROJECT_FIELD: rollout.spec.project_ref.name}, key.namespace),
+                rollout.spec.project_ref.name,
+            ),
             servers=servers,
             pins=read_pins(routes, key.name, parent) if parent else {},
             route=read_route(live_route, rollout, parent) if live_route is not None and parent else None,
@@ -207,7 +212,7 @@ class ModelRolloutController:
             heard=self._heard(io, rollout),
             jobs=read_jobs(io, obj),
             obstacle=setting.obstacle,
-            conflict=older_rival(rollout, io.list(MODEL_ROLLOUT)),
+            conflict=older_rival(rollout, io.where(MODEL_ROLLOUT, {_PATH_FIELD: rollout.spec.routing.path})),
             predictions=logging_of(rollout, setting.platform, io.list(DATASET, key.namespace)),
             errands=self._office.observe(io, rollout, setting.platform) if self._office is not None else Errands(),
             token=secrets.token_hex(16),
@@ -250,10 +255,8 @@ def _uses_template(rollout: Object, template: Object) -> bool:
 
 def _rivals(changed: Object, stores: Stores) -> Iterable[Key]:
     """Rollouts with the same path, which may have waited for this one to go."""
-    path = changed["spec"]["routing"]["path"]
-    for other in stores.list(MODEL_ROLLOUT):
-        if other["spec"]["routing"]["path"] == path:
-            yield MODEL_ROLLOUT.key_of(other)
+    for other in stores.where(MODEL_ROLLOUT, {_PATH_FIELD: changed["spec"]["routing"]["path"]}):
+        yield MODEL_ROLLOUT.key_of(other)
 
 
 def _of_slice(slice_: Object, stores: Stores) -> Iterable[Key]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slipway.adapters.artifacts import Artifacts, key_of
-from slipway.api.modelrollout import ModelRollout
 from slipway.api.modelversion import ModelVersion
 from slipway.controllers.shared.erasure import Erasure, observe_erasure
 from slipway.controllers.shared.typed import Subject, read_all, subject
@@ -36,11 +35,12 @@ async def observe(io: Io, artifacts: Artifacts, key: Key) -> ModelVersionSnapsho
     found = subject(io, key, ModelVersion)
     if found is None:
         return None
+    # Read as they are: each change of a rollout wakes its project's versions, and there may be hundreds of both.
     places = tuple(
-        Place(rollout.metadata.name, served.role)
-        for rollout in read_all(io, MODEL_ROLLOUT, ModelRollout, key.namespace)
-        for served in rollout.status.versions or ()
-        if served.name == key.name
+        Place(rollout["metadata"]["name"], served["role"])
+        for rollout in io.list(MODEL_ROLLOUT, key.namespace)
+        for served in (rollout.get("status") or {}).get("versions") or ()
+        if served["name"] == key.name
     )
     spec = found.typed.spec
     if not found.deleting or spec.deletion_policy != "Delete":

@@ -75,3 +75,42 @@ def test_what_nobody_reads_is_not_kept() -> None:
 def test_an_unwatched_type_is_a_sentence() -> None:
     with pytest.raises(KeyError, match=r"jobs\.batch is not watched"):
         Stores([CONFIG_MAP]).list(JOB)
+
+
+PATH = ("spec", "path")
+"""A field that objects are asked by."""
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from(["put", "remove"]), st.sampled_from([None, "x", "y"])),
+        max_size=40,
+    ),
+    asked_after=st.integers(0, 40),
+)
+def test_an_index_by_field_finds_what_a_search_would(
+    steps: list[tuple[str, str, str | None]], asked_after: int
+) -> None:
+    store = Store(CONFIG_MAP)
+    for number, (name, step, value) in enumerate(steps, 1):
+        if number == asked_after:
+            store.where({PATH: "x"})  # from here on the index is kept up to date
+        if step == "put":
+            store.put({**obj(name, uid=f"u{name}", version=number), "spec": {} if value is None else {"path": value}})
+        else:
+            store.remove(obj(name, uid=f"u{name}", version=number))
+    for value in ("x", "y"):
+        searched = [each for each in store.list() if each["spec"].get("path") == value]
+        assert store.where({PATH: value}) == searched
+        assert store.where({PATH: value}, "n") == searched
+        assert store.where({PATH: value}, "elsewhere") == []
+
+
+def test_several_fields_must_all_have_their_values() -> None:
+    store = Store(CONFIG_MAP)
+    store.put({**obj("a", "u1", 1, labels={"team": "a"}), "spec": {"path": "x"}})
+    store.put({**obj("b", "u2", 2, labels={"team": "b"}), "spec": {"path": "x"}})
+    found = store.where({PATH: "x", ("metadata", "labels", "team"): "b"})
+    assert [each["metadata"]["name"] for each in found] == ["b"]
+    assert [each["metadata"]["name"] for each in store.list("n", {"team": "a"})] == ["a"]
+    assert store.list("n", {"team": "c"}) == []
