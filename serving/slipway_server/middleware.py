@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from slipway.contracts.sessions import parse as parse_session
 from slipway_server import metrics
 from slipway_server.drain import Drain
 from slipway_server.predictionlog import PredictionLog
@@ -45,7 +46,7 @@ class Tracing:
         started = time.perf_counter()
         prediction = scope["method"] == "POST" and scope["path"].endswith((":predict", "/infer"))
         with self._drain.request(counts=prediction):
-            await self._run(record, scope, receive, self._sender(record, send))
+            await self._run(record, scope, receive, self._sender(scope, record, send))
         if prediction:
             record.milliseconds = (time.perf_counter() - started) * 1000
             metrics.REQUESTS.labels(str(record.status)).observe(record.milliseconds / 1000)
@@ -70,14 +71,28 @@ class Tracing:
             await send({"type": "http.response.start", "status": 500, "headers": headers})
             await send({"type": "http.response.body", "body": body})
 
-    def _sender(self, record: RequestRecord, send: Send) -> Send:
+    def _sender(self, scope: Scope, record: RequestRecord, send: Send) -> Send:
         async def wrapped(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *self._headers(record)]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    *self._headers(record),
+                    *self._session(scope, record),
+                ]
             await send(message)
 
         return wrapped
+
+    def _session(self, scope: Scope, record: RequestRecord) -> list[tuple[bytes, bytes]]:
+        """The cookie that keeps the client here, where the gateway asks for one that it does not have yet."""
+        session = parse_session(_header(scope, b"x-slipway-session") or "")
+        if session is None or record.status >= 500:
+            return []
+        mine = f"{session.name}={session.value(self._version)}"
+        if mine in (_header(scope, b"cookie") or ""):
+            return []
+        return [(b"set-cookie", session.cookie(self._version).encode())]
 
     def _headers(self, record: RequestRecord) -> list[tuple[bytes, bytes]]:
         headers = [(b"x-slipway-version", self._version.encode()), (b"x-request-id", record.id.encode())]

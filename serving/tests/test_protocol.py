@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from slipway.contracts.sessions import Session
+
 if TYPE_CHECKING:
     from conftest import Server
 
@@ -190,3 +192,44 @@ def test_metrics_count_requests_by_status(server: Server) -> None:
     text = server.client.get("/metrics").text
     assert 'slipway_request_seconds_count{status="200"}' in text
     assert "slipway_model_seconds_count" in text
+
+
+# ---- callers and sessions --------------------------------------------------------------------------------------------
+def callers(server: Server) -> dict[str, float]:
+    """Answers by caller, whatever the status."""
+    found: dict[str, float] = {}
+    for line in server.client.get("/metrics").text.splitlines():
+        if line.startswith("slipway_consumer_requests_total{"):
+            caller = line.split('consumer="')[1].split('"')[0]
+            found[caller] = found.get(caller, 0) + float(line.split()[-1])
+    return found
+
+
+def test_counts_callers_that_the_gateway_names(server: Server) -> None:
+    planner = "system:serviceaccount:crews:planner"
+    before = callers(server)
+    assert server.predict(FLIGHT, x_slipway_consumer="site.0").status_code == 200
+    assert server.predict(x_slipway_subject=planner).status_code == 400
+    assert server.predict(FLIGHT, x_slipway_consumer='a"} 1').status_code == 200
+    assert server.predict(FLIGHT).status_code == 200
+    after = callers(server)
+    assert {each: after[each] - before.get(each, 0) for each in after} == {"site.0": 1, planner: 1}
+
+
+def test_a_record_has_its_caller(server: Server) -> None:
+    server.predict(FLIGHT, x_slipway_consumer="site.1", x_request_id="by-site")
+    assert server.client.get("/slipway/requests/by-site").json()["consumer"] == "site.1"
+
+
+def test_sets_the_cookie_that_the_gateway_asks_for(server: Server) -> None:
+    session = Session("s" * 32, "delays", 3600, "/delays")
+    mine = f"delays={session.value('flight-delays-v1')}"
+    for instances, status in (([FLIGHT], 200), ([], 400)):
+        answer = server.predict(*instances, x_slipway_session=session.header())
+        assert answer.status_code == status
+        assert answer.headers["set-cookie"] == session.cookie("flight-delays-v1")
+        assert answer.headers["x-slipway-version"] == "flight-delays-v1"
+    known = server.predict(FLIGHT, x_slipway_session=session.header(), cookie=f"a=b; {mine}")
+    silent = server.predict(FLIGHT)
+    odd = server.predict(FLIGHT, x_slipway_session="nonsense")
+    assert not [each for each in (known, silent, odd) if "set-cookie" in each.headers]

@@ -124,6 +124,8 @@ def cluster_name(namespace: str, service: str, port: int) -> str:
 # ---- the text ------------------------------------------------------------------------------------------------------
 _LABEL = 'envoy_cluster_name="'
 _XX = "envoy_cluster_upstream_rq_xx{"
+_RETRIED = "envoy_cluster_retry_upstream_rq_xx{"
+"""Answers after which Envoy asked again, with `rollback.retryOnStable`: they are in no other counter."""
 _COUNT = "envoy_cluster_upstream_rq_time_count{"
 _BUCKET = "envoy_cluster_upstream_rq_time_bucket{"
 _HEALTHY = "envoy_cluster_membership_healthy{"
@@ -156,7 +158,7 @@ def parse(text: str) -> Scrape:
     for line in text.splitlines():
         if not line.startswith("envoy_cluster_"):
             continue
-        if not line.startswith((_BUCKET, _XX, _COUNT, _HEALTHY)):
+        if not line.startswith((_BUCKET, _XX, _RETRIED, _COUNT, _HEALTHY)):
             continue
         begin = line.find(_LABEL) + len(_LABEL)
         cluster = line[begin : line.find('"', begin)]
@@ -168,7 +170,7 @@ def parse(text: str) -> Scrape:
             index = _AT.get(line[mark : line.find('"', mark)])
             if index is not None:
                 building.below[index] = _value(line)
-        elif line.startswith(_XX):
+        elif line.startswith((_XX, _RETRIED)):
             value = _value(line)
             building.answered += value
             if 'envoy_response_code_class="5"' in line:

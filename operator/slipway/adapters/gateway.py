@@ -31,6 +31,8 @@ REJECTED_ANNOTATION: Final = f"{GROUP}/rejected"
 """Names of rejected versions, on the weighted route: they outlive a lost status."""
 MEMORY_ANNOTATION: Final = f"{GROUP}/orders"
 """What people ordered and still holds, on the weighted route: it outlives a lost status too."""
+SESSION_ANNOTATION: Final = f"{GROUP}/session"
+"""The candidate whose clients are kept and the seed of their cookies, on the weighted route."""
 REQUEST_TIMEOUT: Final = "30s"
 MODEL_ROUTE_RULE: Final = "model"
 HEADER_ROUTE_RULE: Final = "headers"
@@ -255,6 +257,11 @@ def memory_of(route: Mapping[str, Any]) -> str:
     """The further text that the weighted route remembers; empty without any."""
     annotations = route["metadata"].get("annotations") or {}
     return str(annotations.get(MEMORY_ANNOTATION, ""))
+
+
+def session_of(route: Mapping[str, Any]) -> str:
+    """What the weighted route remembers of sessions, as `CANDIDATE SEED`; empty without any."""
+    return str((route["metadata"].get("annotations") or {}).get(SESSION_ANNOTATION, ""))
 
 
 def serves(route: Mapping[str, Any], routing: Routing) -> bool:

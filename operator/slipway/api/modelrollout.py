@@ -24,6 +24,7 @@ from slipway.api.meta import (
     Resources,
     Status,
     Text,
+    cel_name,
     exactly_one,
     map_list,
     one_of,
@@ -68,6 +69,20 @@ Hostname = Annotated[
 ]
 
 
+CookieName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+
+
+class Stickiness(ApiModel):
+    """Clients that have met a version stay on it."""
+
+    rules: ClassVar = (
+        rule(f"duration(self.{cel_name('for')}) >= duration('1s')", "for must be at least 1s: cookies count seconds"),
+    )
+
+    cookie: CookieName = Field(description="Name of the cookie; clients that send none are not kept.")
+    for_: Duration = Field(alias="for", description="How long clients keep the cookie.")
+
+
 class Routing(ApiModel):
     """The URL, which stays whatever the version."""
 
@@ -78,6 +93,9 @@ class Routing(ApiModel):
         max_length=256,
         pattern=r"^/[A-Za-z0-9._~/-]*[A-Za-z0-9_~-]$",
         description="Path prefix; the model's protocol paths follow it, as in `PATH/v1/models/NAME:predict`.",
+    )
+    stickiness: Stickiness | None = Field(
+        None, description="Keep clients on the version that they have met while there is a candidate."
     )
 
 
@@ -214,6 +232,11 @@ class Rollback(ApiModel):
     """What happens when a version fails."""
 
     automatic: bool = Field(True, description="Whether a failed check sends all requests back to the stable version.")
+    retry_on_stable: bool = Field(
+        False,
+        description="Whether an answer of the candidate that failed is asked for once more, of the other version, so"
+        " that clients do not see it. Needs Envoy Gateway with EnvoyPatchPolicies.",
+    )
     keep_previous: Duration = Field("24h", description="How long the version before stays warm after a promotion.")
     window: RollbackWindow | None = Field(
         None, description="Versions that were stable lately take no steps when a person goes back to them."

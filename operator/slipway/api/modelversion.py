@@ -58,6 +58,13 @@ class InputField(ApiModel):
     default: Scalar | None = Field(None, description="Value when the online store has none.")
 
 
+class OutputField(ApiModel):
+    """One field of each of the model's answers."""
+
+    name: Identifier = Field(description="Name.")
+    type: Literal["String", "Integer", "Double", "Boolean", "Timestamp"] = Field(description="Type.")
+
+
 class FeatureServiceRecord(ApiModel):
     """The Feast feature service that serves this version's features."""
 
@@ -110,7 +117,7 @@ class ModelVersionSpec(ApiModel):
                 "passed",
                 "evaluation",
             ],
-            optional=["featureService", "baselines"],
+            optional=["outputs", "featureService", "baselines"],
         ),
     )
 
@@ -125,6 +132,12 @@ class ModelVersionSpec(ApiModel):
     )
     inputs: list[InputField] = Field(
         min_length=1, max_length=300, description="Inputs in the model's order.", json_schema_extra=map_list("name")
+    )
+    outputs: list[OutputField] = Field(
+        default_factory=list,
+        max_length=64,
+        description="Fields of every answer. Versions with other ones are told to consumers.",
+        json_schema_extra=map_list("name"),
     )
     feature_service: FeatureServiceRecord | None = Field(None, description="Where online features come from.")
     metrics: list[MetricValue] = Field(

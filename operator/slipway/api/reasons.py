@@ -386,6 +386,22 @@ class Reason(StrEnum):
         "The gateway cannot enforce who may call.",
         "Use Envoy Gateway, remove `consumers`, or acknowledge it: `accessControl.whenUnsupported: Serve`.",
     )
+    OutputsChange = (
+        "OutputsChange",
+        "A new version's answers have more fields than those of the one that serves.",
+        "Tell the consumers that the message names.",
+    )
+    OutputsIncompatible = (
+        "OutputsIncompatible",
+        "A new version's answers lack a field, or have one of another type: readers break.",
+        "Tell the consumers; once they can read it, annotate `slipway.dev/accept-outputs: MODELVERSION`.",
+    )
+    RetryUnsupported = (
+        "RetryUnsupported",
+        "The gateway cannot ask the other version when an answer failed; all else works.",
+        "Do what the message says, or remove `rollback.retryOnStable`.",
+    )
+    NotNeeded = ("NotNeeded", "What was declared has nothing to act on now.", "Nothing.")
     CredentialUnusable = (
         "CredentialUnusable",
         "A declared consumer cannot be let in: its credential is missing or unfit.",

@@ -17,7 +17,7 @@ from slipway.api.datasetversion import LabelRecord, SplitRecord, Violation
 from slipway.api.featureset import Entity, View
 from slipway.api.meta import Scalar
 from slipway.api.modelproject import ProjectTests, Requirements, Task
-from slipway.api.modelversion import BaselineResult, Digests, FeatureServiceRecord, InputField, Verdict
+from slipway.api.modelversion import BaselineResult, Digests, FeatureServiceRecord, InputField, OutputField, Verdict
 
 
 class Contract(BaseModel):
@@ -273,6 +273,7 @@ class ModelManifest(Contract):
     """Digest of the canonical JSON of `files`."""
     digests: Digests
     inputs: list[InputField]
+    outputs: list[OutputField] = Field(default_factory=list)
     feature_service: FeatureServiceRecord | None = None
     target: str
     namespace: str
@@ -294,6 +295,7 @@ class RegisterResult(Contract):
     """Digest of the bytes of `manifest.json`."""
     evaluation: str | None = None
     inputs: list[InputField] = Field(default_factory=list)
+    outputs: list[OutputField] = Field(default_factory=list)
     feature_service: FeatureServiceRecord | None = None
     metrics: list[MetricValue] = Field(default_factory=list)
     score: str | None = None

@@ -140,6 +140,8 @@ SECURITY_POLICY = ResourceType(
 BACKEND_TRAFFIC_POLICY = ResourceType(
     "gateway.envoyproxy.io", "v1alpha1", "BackendTrafficPolicy", "backendtrafficpolicies", selector=MANAGED_SELECTOR
 )
+# Read live, and only for rollouts that want it: who may write it may change a gateway in any way.
+ENVOY_PATCH_POLICY = ResourceType("gateway.envoyproxy.io", "v1alpha1", "EnvoyPatchPolicy", "envoypatchpolicies")
 NETWORK_POLICY = ResourceType("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", selector=MANAGED_SELECTOR)
 # KServe hands an InferenceService's labels on to its Service, from which EndpointSlices take theirs.
 ENDPOINT_SLICE = ResourceType("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", selector=MANAGED_SELECTOR)
@@ -163,6 +165,7 @@ ALL_TYPES = (
     GATEWAY,
     SECURITY_POLICY,
     BACKEND_TRAFFIC_POLICY,
+    ENVOY_PATCH_POLICY,
     NETWORK_POLICY,
     ENDPOINT_SLICE,
     EVENT,

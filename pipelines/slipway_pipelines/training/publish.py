@@ -49,6 +49,7 @@ def publish(
         manifest_digest=manifest_digest,
         evaluation=f"{folder}/{registration.EVALUATION}",
         inputs=manifest.inputs,
+        outputs=manifest.outputs,
         feature_service=manifest.feature_service,
         metrics=measured.metric_values(),
         score=measured.score,

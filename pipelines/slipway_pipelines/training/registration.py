@@ -10,13 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from slipway.api.modelversion import Digests, FeatureServiceRecord, InputField
+from slipway.api.modelversion import Digests, FeatureServiceRecord, InputField, OutputField
 from slipway.contracts.digests import canonical_json, digest_bytes, digest_json, short
 from slipway.contracts.jobs import Contract, ManifestFile, ModelManifest
 from slipway_pipelines.store import digest_file
 from slipway_pipelines.training.arguments import Arguments
 
 MODEL, DEFINITION, MANIFEST, EVALUATION = "model.joblib", "definition.json", "manifest.json", "evaluation.json"
+OUTPUTS = {
+    "BinaryClassification": (
+        OutputField(name="label", type="Boolean"),
+        OutputField(name="probability", type="Double"),
+    )
+}
+"""Fields of each answer, by the type of the task."""
 NO_STABLE = "why-not.txt"
 """File that stands in a model's place and says why the model is not there."""
 
@@ -107,6 +114,7 @@ def manifest(
         model_digest=digest,
         digests=digests(made_from, digest),
         inputs=made_from.inputs,
+        outputs=list(OUTPUTS[arguments.data.task.type]),
         feature_service=feature_service,
         target=arguments.data.task.target,
         namespace=arguments.run.namespace,

@@ -30,7 +30,7 @@ from slipway.api.modelrollout import ModelRollout
 from slipway.api.platform import GatewayParentRef, Platform
 from slipway.api.reasons import Reason
 from slipway.controllers.computepool.quota import holdings
-from slipway.controllers.modelrollout import checks
+from slipway.controllers.modelrollout import checks, retry_facts
 from slipway.controllers.modelrollout.access_facts import Doors
 from slipway.controllers.modelrollout.analysis import PORT_NAME
 from slipway.controllers.modelrollout.errands import Errands, Office
@@ -216,6 +216,7 @@ class ModelRolloutController:
             predictions=logging_of(rollout, setting.platform, io.list(DATASET, key.namespace)),
             errands=self._office.observe(io, rollout, setting.platform) if self._office is not None else Errands(),
             token=secrets.token_hex(16),
+            retry=await retry_facts.read(io, self._doors.cluster, rollout, parent),
             access=await self._doors.observe(io, rollout, parent, live_route, list(servers)),
             answers=self._webhooks.read(owner),
             allowed_hosts=tuple(setting.platform.spec.webhooks.allowed_hosts) if setting.platform else (),

@@ -23,6 +23,7 @@ from slipway.api.rollout_steps import Step
 from slipway.controllers.modelrollout.access_facts import AccessFacts
 from slipway.controllers.modelrollout.errands import Errands
 from slipway.controllers.modelrollout.memory import Memory
+from slipway.controllers.modelrollout.retry_facts import RetryFacts
 from slipway.controllers.modelrollout.strategy import expand
 from slipway.runtime.resources import Object, is_deleting, uid_of
 
@@ -32,11 +33,13 @@ class Version:
     """A ModelVersion of the project.
 
     :param created: when it was recorded: the newest is the last one recorded
+    :param outputs: fields of its answers as names and types; empty when the record does not say
     """
 
     model: Model
     created: datetime
     passed: bool
+    outputs: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -85,6 +88,7 @@ class Route:
     :param references: InferenceServices that it names anywhere
     :param serves: whether its host names and path are those of the spec
     :param memory: orders of people that outlive a lost status
+    :param session: the candidate whose clients are kept, and the seed of their cookies
     """
 
     uid: str
@@ -95,6 +99,7 @@ class Route:
     references: frozenset[str] = frozenset()
     serves: bool = True
     memory: Memory = field(default_factory=Memory)
+    session: str = ""
     deleting: bool = False
 
 
@@ -132,6 +137,7 @@ class Snapshot:
     :param access: what was found about declared consumers
     :param answers: what endpoints of hooks and alerts answered, by key
     :param allowed_hosts: what may be called beside Services of the namespace
+    :param retry: what was found of the patch that repeats failed requests
     """
 
     obj: Object
@@ -156,6 +162,7 @@ class Snapshot:
     access: AccessFacts = field(default_factory=AccessFacts)
     answers: Mapping[str, webhooks.Answer] = field(default_factory=dict)
     allowed_hosts: tuple[str, ...] = ()
+    retry: RetryFacts = field(default_factory=RetryFacts)
 
     @property
     def name(self) -> str:
@@ -191,7 +198,8 @@ def read_versions(objects: Iterable[Object], project: str) -> dict[str, Version]
             manifest_digest=spec["manifestDigest"],
             online_features=bool(spec.get("featureService")),
         )
-        found[model.name] = Version(model, _created(obj), bool(spec["passed"]))
+        outputs = tuple((each["name"], each["type"]) for each in spec.get("outputs") or ())
+        found[model.name] = Version(model, _created(obj), bool(spec["passed"]), outputs)
     return found
 
 
@@ -216,6 +224,7 @@ def read_route(obj: Object, rollout: ModelRollout, parent: GatewayParentRef) -> 
         acceptance=gw.acceptance(obj, parent),
         rejected=gw.rejected_of(obj),
         aside=gw.aside_of(obj),
+        session=gw.session_of(obj),
         references=gw.references_of(obj),
         serves=gw.serves(obj, rollout.spec.routing),
         memory=Memory.read(gw.memory_of(obj)),

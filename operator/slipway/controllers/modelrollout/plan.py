@@ -11,8 +11,11 @@ from slipway.controllers.modelrollout import (
     comparing,
     messages,
     notices,
+    outputs,
     people,
+    retrying,
     selection,
+    sessions,
     steps,
 )
 from slipway.controllers.modelrollout.facts import Snapshot
@@ -38,11 +41,13 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     promoted = people.hear(snapshot, state, now)
     choice = selection.choose(snapshot, state)
     selection.select(snapshot, state, choice, now)
+    outputs.tell(snapshot, state, now)
     comparing.take_in(snapshot, state, now)
     progress = steps.advance(snapshot, state, promoted, now)
     if not analysis.needs_previous(state):
         _expire(state, now)
-    layout = admission.admit(snapshot, lay_out(snapshot, state, now), now)
+    layout = admission.admit(snapshot, sessions.stick(snapshot, state, lay_out(snapshot, state, now)), now)
+    layout = retrying.repeat(snapshot, state, layout)
     status = report(snapshot, state, selection.choose(snapshot, state), progress, layout, now)
     due = progress.hooks.asks if state.candidate else ()
     asks = [messages.question(snapshot, state, ask, str(status["phase"])) for ask in due]
@@ -80,4 +85,6 @@ def _next_look(snapshot: Snapshot, state: State, progress: Progress, told: Told,
 
 def _end(snapshot: Snapshot, since: datetime, now: datetime) -> Plan:
     actions, done = tear_down(snapshot, since, now)
+    patch = retrying.remove(snapshot)
+    actions, done = (*patch, *actions), done and not patch
     return Plan(actions, requeue_after=None if done else WATCHING, finalizer="drop" if done else "keep")

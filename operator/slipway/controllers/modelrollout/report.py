@@ -17,7 +17,7 @@ from slipway.api.modelrollout import (
     StepStatus,
 )
 from slipway.api.reasons import Reason
-from slipway.controllers.modelrollout import admission, analysis, checks, comparing, posture
+from slipway.controllers.modelrollout import admission, analysis, checks, comparing, posture, retrying
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.layout import Layout, may_route
 from slipway.controllers.modelrollout.predictionlog import state_log
@@ -77,6 +77,7 @@ def report(
     state_log(conditions, snapshot)
     _state_analysis(conditions, snapshot, state)
     admission.state_access(conditions, snapshot, now)
+    retrying.state_retry(conditions, snapshot, state)
     return {**status.wire(), **admission.report_consumers(snapshot, now), "conditions": conditions.list()}
 
 

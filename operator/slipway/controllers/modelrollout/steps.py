@@ -18,7 +18,7 @@ from slipway.api.modelrollout import CheckStatus, HistoryEntry, Rejection
 from slipway.api.reasons import Reason
 from slipway.api.rollout_control import UndoStatus
 from slipway.api.rollout_steps import Step, Stop
-from slipway.controllers.modelrollout import analysis, capacity, checks, comparing, posture
+from slipway.controllers.modelrollout import analysis, capacity, checks, comparing, outputs, posture
 from slipway.controllers.modelrollout.facts import Server, Snapshot
 from slipway.controllers.modelrollout.hooks import Hooks
 from slipway.controllers.modelrollout.state import PROMOTION, Position, State
@@ -117,6 +117,9 @@ def _start(snapshot: Snapshot, state: State, server: Server | None, progress: Pr
         _promote(snapshot, state, now)
     elif not _is_attached(snapshot, server.name):
         progress.waiting_for = "the gateway to accept its reference"
+    elif sentence := outputs.unacknowledged(snapshot, state):
+        progress.waiting_for = f"a person: annotate the rollout {outputs.ACCEPT}: {state.candidate}"
+        progress.held = (Reason.OutputsIncompatible, sentence)
     elif not progress.hooks.prepared():
         progress.waiting_for = progress.hooks.waiting_for
     elif not progress.hooks.halted:

