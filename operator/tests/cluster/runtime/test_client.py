@@ -19,7 +19,9 @@ from slipway.runtime.errors import (
     UserError,
 )
 from slipway.runtime.metrics import Metrics
-from slipway.runtime.resources import CONFIG_MAP, INFERENCE_SERVICE, JOB, SERVICE_ACCOUNT, Object
+from slipway.runtime.resources import CONFIG_MAP, JOB, SERVICE_ACCOUNT, Object, ResourceType
+
+UNSERVED = ResourceType("nobody.example.com", "v1", "Unserved", "unserved")
 
 
 def config_map(namespace: str, name: str = "a", **data: str) -> Object:
@@ -138,8 +140,8 @@ async def test_invalid_objects_and_missing_permissions(
 
 async def test_a_type_that_is_not_served_is_not_found(client: Client, namespace: str) -> None:
     with pytest.raises(NotFound):
-        await client.list(INFERENCE_SERVICE, namespace)
-    assert await client.find(INFERENCE_SERVICE.key("a", namespace)) is None
+        await client.list(UNSERVED, namespace)
+    assert await client.find(UNSERVED.key("a", namespace)) is None
 
 
 async def test_requests_are_counted_by_verb_resource_and_code(
