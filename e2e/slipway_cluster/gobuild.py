@@ -4,6 +4,7 @@ Each folder of ``gomod/`` is one module: its ``go.mod`` and ``go.sum`` pin the s
 one module, which then share compiled packages through Go's own build cache.
 """
 
+import os
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -130,7 +131,7 @@ def _compile(program: Program, folder: Path) -> None:
         *("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", f"-s -w {stamps}".strip()),
         *("-o", unfinished, program.package),
         cwd=program.folder,
-        env=_environment(),
+        env=_environment() | _compiler_settings(),
         timeout=BUILD_TIMEOUT,
     )
     for link in program.links:
@@ -152,6 +153,11 @@ def _remove_older(program: Program, newest: Path) -> None:
 def _environment() -> dict[str, str]:
     """Static binaries, only from modules that ``go.sum`` names, whatever the user's own Go settings are."""
     return {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off", "GOVCS": "*:off"}
+
+
+def _compiler_settings() -> dict[str, str]:
+    """A fifth less processor time for some hundred MiB more; what is built is the same."""
+    return {"GOGC": os.environ.get("GOGC", "400")}
 
 
 def _owner(name: str) -> Program:
