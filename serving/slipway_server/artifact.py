@@ -29,7 +29,7 @@ def verified_manifest(folder: Path, expected_digest: str | None) -> ModelManifes
         raise StartError(
             f"modelDigest in {folder / MANIFEST} is not the digest of its files: register the model again."
         )
-    for file in manifest.files:
+    for file in (*manifest.files, *([manifest.baseline] if manifest.baseline else [])):
         _verify(folder, file)
     return manifest
 

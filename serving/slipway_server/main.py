@@ -10,8 +10,11 @@ from typing import NoReturn
 from slipway.contracts.digests import short
 from slipway.contracts.jobs import ModelManifest
 from slipway_server import logs
+from slipway_server.abstaining import Abstention
 from slipway_server.artifact import MODEL, verified_manifest
+from slipway_server.batching import Batcher
 from slipway_server.errors import StartError
+from slipway_server.metrics import BASELINE
 from slipway_server.online import OnlineStore
 from slipway_server.predictionlog import Encode, PredictionLog, Store
 from slipway_server.settings import Settings, read_settings
@@ -46,9 +49,31 @@ def _serve() -> None:
     version = settings.model_version or f"{manifest.project}-{short(manifest.model_digest)}"
     source = _feature_source(settings, manifest)
     model = SlipwayModel(
-        settings.model_name, version, manifest, classifier, source, fail_on_missing=settings.fail_on_missing
+        settings.model_name,
+        version,
+        manifest,
+        classifier,
+        source,
+        fail_on_missing=settings.fail_on_missing,
+        abstention=_abstention(settings, manifest),
     )
     SlipwayModelServer(settings, model, _prediction_log(settings, manifest)).run()
+
+
+def _abstention(settings: Settings, manifest: ModelManifest) -> Abstention | None:
+    """When the model's answer is no prediction, with its baseline loaded; None when it always is one."""
+    from slipway_server.model import Classifier
+
+    wanted = settings.abstain
+    if wanted is None:
+        return None
+    if wanted.baseline and manifest.baseline is None:
+        log.warning("This model was registered without a baseline: the server abstains where that should answer")
+    if not wanted.baseline or manifest.baseline is None:
+        return Abstention(wanted.below)
+    baseline = Classifier(settings.model_dir / manifest.baseline.path, manifest.inputs, BASELINE)
+    baseline.warm_up()
+    return Abstention(wanted.below, Batcher(manifest.inputs, baseline.probabilities))
 
 
 def _feature_source(settings: Settings, manifest: ModelManifest) -> OnlineStore | None:

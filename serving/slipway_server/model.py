@@ -11,13 +11,14 @@ from typing import Any
 
 import orjson
 from kserve import InferOutput, InferRequest, InferResponse, Model
+from prometheus_client import Histogram
 
 from slipway.api.modelversion import InputField
 from slipway.contracts.digests import digest_json
 from slipway.contracts.jobs import ModelManifest
 from slipway_server import metrics
+from slipway_server.abstaining import Abstention, Decision, decide
 from slipway_server.batching import Batcher
-from slipway_server.decision import DECISION_THRESHOLD
 from slipway_server.errors import Refused, StartError
 from slipway_server.features import FeatureSource, fill
 from slipway_server.inputs import Instance, frame, parse_instances, request_values
@@ -25,22 +26,28 @@ from slipway_server.requestlog import Answer, current
 
 log = logging.getLogger("slipway.model")
 
+_OUTPUTS = {"label": "BOOL", "probability": "FP64"}
+_ABSTAINING_OUTPUTS = {"confidence": "FP64", "source": "BYTES", "abstained": "BOOL"}
 _TENSOR_TYPES = {"String": "BYTES", "Integer": "INT64", "Double": "FP64", "Boolean": "BOOL", "Timestamp": "BYTES"}
 
 
 class Classifier:
-    """A loaded scikit-learn classifier with two classes."""
+    """A loaded scikit-learn classifier with two classes.
 
-    def __init__(self, path: Path, fields: Sequence[InputField]) -> None:
+    :param seconds: what its calls are timed by
+    """
+
+    def __init__(self, path: Path, fields: Sequence[InputField], seconds: Histogram = metrics.MODEL) -> None:
         """Load the model. StartError when it cannot be loaded or has no probability of a true class."""
         self.fields = tuple(fields)
+        self._seconds = seconds
         self._model = _load(path)
         self._true = _true_class(self._model, path)
 
     def probabilities(self, columns: dict[str, list[Any]]) -> list[float]:
         """Probability of true for each row. Whatever the model raises."""
         rows = frame(self.fields, columns)
-        with metrics.MODEL.time():
+        with self._seconds.time():
             answer = self._model.predict_proba(rows)
         if len(answer) != len(rows):
             raise ValueError(f"predict_proba gave {len(answer)} answers for {len(rows)} rows")
@@ -67,8 +74,10 @@ class SlipwayModel(Model):  # type: ignore[misc]
         source: FeatureSource | None,
         *,
         fail_on_missing: bool,
+        abstention: Abstention | None = None,
     ) -> None:
         super().__init__(name)
+        self._abstention = abstention
         self.version = version
         self._manifest = manifest
         self._source = source
@@ -90,13 +99,17 @@ class SlipwayModel(Model):  # type: ignore[misc]
         """Answer a v1 (dict) or v2 (InferRequest) request. Refused with 400, 500 or 503 and a sentence."""
         v2 = isinstance(payload, InferRequest)
         instances = _tensors_to_instances(payload) if v2 else parse_instances(_decoded(payload))
-        probabilities = await self._answer(instances)
+        decisions = await self._answer(instances)
         if v2:
-            return self._v2_response(payload, probabilities)
-        predictions = [{"label": p >= DECISION_THRESHOLD, "probability": p} for p in probabilities]
+            return self._v2_response(payload, decisions)
+        # Where the model never abstains, answers have the fields that every version declares and no other.
+        predictions = [
+            {"label": each.label, "probability": each.probability} if self._abstention is None else each.wire()
+            for each in decisions
+        ]
         return {"predictions": predictions, "modelVersion": self.version}
 
-    async def _answer(self, instances: list[Instance]) -> list[float]:
+    async def _answer(self, instances: list[Instance]) -> list[Decision]:
         record = current()
         record.instances = len(instances)
         columns = {field.name: request_values(instances, field) for field in self._manifest.inputs}
@@ -114,21 +127,26 @@ class SlipwayModel(Model):  # type: ignore[misc]
                 detail=f"{type(error).__name__}: {error}"[:500],
             ) from error
         _must_be_finite(probabilities, self.version)
-        record.answer = Answer(columns, origins, probabilities)
-        return probabilities
+        decisions = await decide(self._abstention, columns, probabilities)
+        if self._abstention is not None:
+            record.sources = dict(Counter(each.source for each in decisions))
+        record.answer = Answer(columns, origins, probabilities, decisions)
+        return decisions
 
-    def _v2_response(self, request: InferRequest, probabilities: list[float]) -> InferResponse:
-        shape = [len(probabilities)]
-        labels = [p >= DECISION_THRESHOLD for p in probabilities]
+    def _v2_response(self, request: InferRequest, decisions: list[Decision]) -> InferResponse:
+        found = [each.tensors() for each in decisions]
         return InferResponse(
             response_id=request.id or current().id,
             model_name=self.name,
             infer_outputs=[
-                InferOutput("label", shape, "BOOL", labels),
-                InferOutput("probability", shape, "FP64", probabilities),
+                InferOutput(name, [len(found)], kind, [each[name] for each in found])
+                for name, kind in self._outputs().items()
             ],
             parameters={"modelVersion": self.version},
         )
+
+    def _outputs(self) -> dict[str, str]:
+        return _OUTPUTS if self._abstention is None else _OUTPUTS | _ABSTAINING_OUTPUTS
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """Inputs for the v2 metadata endpoint."""
@@ -136,10 +154,7 @@ class SlipwayModel(Model):  # type: ignore[misc]
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """Outputs for the v2 metadata endpoint."""
-        return [
-            {"name": "label", "datatype": "BOOL", "shape": [-1]},
-            {"name": "probability", "datatype": "FP64", "shape": [-1]},
-        ]
+        return [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in self._outputs().items()]
 
 
 def _decoded(payload: dict[str, Any] | bytes) -> Any:

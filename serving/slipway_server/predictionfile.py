@@ -1,7 +1,9 @@
 """One object of the prediction log: Parquet, a row an instance. Importing this module imports Arrow.
 
     request_id string, instance int32, time timestamp[us, UTC], version string, mirrored bool,
-    latency_ms double, label bool, probability double,
+    latency_ms double,
+    label bool, null where nobody answered; source string: who did (model, baseline or none),
+    probability double, the model's, and baseline_probability double where the baseline answered instead,
     inputs  struct of the model's inputs in its order and types, null where a value is missing or left out,
     origins struct of the inputs that may come from the feature store: request, hit, default, timeout or error;
             not there for a model without such inputs
@@ -24,7 +26,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slipway.api.modelversion import InputField
-from slipway_server.decision import DECISION_THRESHOLD
 from slipway_server.predictionlog import Logged
 
 log = logging.getLogger("slipway.predictions")
@@ -67,6 +68,7 @@ class Encoder:
 
     def _table(self, piece: Sequence[Logged]) -> pa.Table:
         probabilities = [p for each in piece for p in each.answer.probabilities]
+        decisions = [decision for each in piece for decision in each.answer.decisions]
         columns = {
             "request_id": _repeated(((each.record.id, each) for each in piece), pa.string()),
             "instance": pa.array([i for each in piece for i in range(each.rows)], pa.int32()),
@@ -74,8 +76,12 @@ class Encoder:
             "version": _repeated(((each.record.version, each) for each in piece), pa.string()),
             "mirrored": _repeated(((each.mirrored, each) for each in piece), pa.bool_()),
             "latency_ms": _repeated(((each.record.milliseconds, each) for each in piece), pa.float64()),
-            "label": pa.array([p >= DECISION_THRESHOLD for p in probabilities], pa.bool_()),
+            "label": pa.array([each.label for each in decisions], pa.bool_()),
+            "source": pa.array([each.source for each in decisions], pa.string()),
             "probability": pa.array(probabilities, pa.float64()),
+            "baseline_probability": pa.array(
+                [each.probability if each.source == "baseline" else None for each in decisions], pa.float64()
+            ),
             "inputs": _struct({field.name: self._input(field, piece) for field in self._fields}),
         }
         if self._looked_up:  # Parquet has no struct without a field

@@ -91,7 +91,7 @@ class PredictionLog:
     ) -> None:
         self._prefix = prefix
         self._texts = [field.name for field in fields if field.type == "String"]
-        self._row_bytes = _BYTES_A_VALUE * (len(fields) + 6)
+        self._row_bytes = _BYTES_A_VALUE * (len(fields) + 8)
         self._sample_percent = sample_percent
         self._flush_seconds = flush_seconds
         self._opened = opened

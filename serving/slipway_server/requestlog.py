@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from slipway_server.abstaining import Decision
+
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
 _MAX_ID = 128
 _MAX_CONSUMER = 512
@@ -18,18 +20,23 @@ _MAX_CONSUMER = 512
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model saw and said: values by input, where those of features came from, a probability an instance."""
+    """What the model saw and said: values by input, where those of features came from, a probability an instance.
+
+    :param decisions: what clients were told
+    """
 
     columns: Mapping[str, Sequence[Any]]
     origins: Mapping[str, Sequence[str]]
     probabilities: Sequence[float]
+    decisions: Sequence[Decision]
 
 
 @dataclass
 class RequestRecord:
     """One prediction request. `features` says for each feature column where its values came from, with counts.
 
-    `consumer` is the caller as the gateway calls it, where a rollout declares its consumers.
+    `consumer` is the caller as the gateway calls it, where a rollout declares its consumers. `sources` counts who
+    answered its instances, where the model may abstain.
     """
 
     id: str
@@ -42,6 +49,7 @@ class RequestRecord:
     features: dict[str, dict[str, int]] = field(default_factory=dict)
     error: str | None = None
     consumer: str | None = None
+    sources: dict[str, int] = field(default_factory=dict)
     answer: Answer | None = None
     """Until the prediction log has taken it; not kept for `slipway why`."""
 
@@ -57,7 +65,7 @@ class RequestRecord:
             "inputsDigest": self.inputs_digest,
             "features": self.features,
         }
-        more = {"error": self.error, "consumer": self.consumer}
+        more = {"error": self.error, "consumer": self.consumer, "sources": self.sources}
         return out | {name: value for name, value in more.items() if value}
 
 

@@ -45,6 +45,18 @@ class PredictionLogSettings:
 
 
 @dataclass(frozen=True)
+class AbstainSettings:
+    """When an answer of the model is no prediction.
+
+    :param below: confidence under which it is none
+    :param baseline: whether the version's baseline answers instead
+    """
+
+    below: float
+    baseline: bool
+
+
+@dataclass(frozen=True)
 class Settings:
     """What decides how one server behaves. Times are seconds."""
 
@@ -62,6 +74,7 @@ class Settings:
     drain_quiet: float
     drain_maximum: float
     predictions: PredictionLogSettings | None
+    abstain: AbstainSettings | None
 
 
 def read_settings(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -82,6 +95,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str] = os.environ) 
         drain_quiet=_number(environ, "SLIPWAY_DRAIN_QUIET_SECONDS", "1", least=0),
         drain_maximum=_number(environ, "SLIPWAY_DRAIN_MAX_SECONDS", "25", least=0),
         predictions=_predictions(environ),
+        abstain=_abstain(environ),
     )
 
 
@@ -133,6 +147,18 @@ def _predictions(environ: Mapping[str, str]) -> PredictionLogSettings | None:
         redact=frozenset(part for part in environ.get(f"{name}_REDACT", "").split(",") if part),
         flush_seconds=_number(environ, f"{name}_FLUSH_SECONDS", "15", least=0.01),
     )
+
+
+def _abstain(environ: Mapping[str, str]) -> AbstainSettings | None:
+    """None when every answer is a prediction."""
+    fallback = _choice(environ, "SLIPWAY_ABSTAIN_FALLBACK", ("None", "Baseline"))
+    name = "SLIPWAY_ABSTAIN_BELOW"
+    if not environ.get(name):
+        return None
+    below = _number(environ, name, "", least=0)
+    if not 0.5 < below <= 1:
+        raise StartError(f"{name} is {environ[name]!r}: set a number greater than 0.5 and at most 1.")
+    return AbstainSettings(below, fallback == "Baseline")
 
 
 def _number(environ: Mapping[str, str], name: str, default: str, *, least: float) -> float:

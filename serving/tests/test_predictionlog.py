@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from slipway.api.modelversion import InputField
 from slipway_server import predictionlog
+from slipway_server.abstaining import Decision
 from slipway_server.metrics import PREDICTIONS_DROPPED
 from slipway_server.predictionfile import Encoder
 from slipway_server.predictionlog import Logged, PredictionLog, in_sample, is_mirrored
@@ -44,7 +46,9 @@ def record(
         "late_share_7d": [float("nan")] + [0.25] * (rows - 1),
     }
     made = RequestRecord(id=name, version="delays-v1", at=at, status=200, milliseconds=12.5, instances=rows)
-    made.answer = Answer(columns, {"late_share_7d": ["hit"] + ["default"] * (rows - 1)}, [0.5] + [0.25] * (rows - 1))
+    probabilities = [0.5] + [0.25] * (rows - 1)
+    origins = {"late_share_7d": ["hit"] + ["default"] * (rows - 1)}
+    made.answer = Answer(columns, origins, probabilities, [Decision.of_model(each) for each in probabilities])
     return made
 
 
@@ -284,7 +288,9 @@ SCHEMA = pa.schema(
         ("mirrored", pa.bool_()),
         ("latency_ms", pa.float64()),
         ("label", pa.bool_()),
+        ("source", pa.string()),
         ("probability", pa.float64()),
+        ("baseline_probability", pa.float64()),
         (
             "inputs",
             pa.struct(
@@ -325,7 +331,9 @@ def test_the_schema_is_typed_and_missing_values_are_null() -> None:
         "mirrored": False,
         "latency_ms": 12.5,
         "label": True,
+        "source": "model",
         "probability": 0.5,
+        "baseline_probability": None,
         "inputs": {
             "carrier": "UA",
             "hour": None,
@@ -336,6 +344,15 @@ def test_the_schema_is_typed_and_missing_values_are_null() -> None:
         "origins": {"late_share_7d": "hit"},
     }
     assert (second["instance"], second["inputs"]["hour"], second["origins"]) == (1, 7, {"late_share_7d": "default"})
+
+
+def test_what_the_model_was_unsure_of_keeps_its_probability() -> None:
+    one = record("a", 3)
+    assert one.answer is not None
+    told = [Decision(None, None, 0.5, "none"), Decision(True, 0.8, 0.75, "baseline"), Decision.of_model(0.25)]
+    one.answer = dataclasses.replace(one.answer, decisions=told)
+    found = [(r["label"], r["source"], r["probability"], r["baseline_probability"]) for r in table(one).to_pylist()]
+    assert found == [(None, "none", 0.5, None), (True, "baseline", 0.25, 0.8), (False, "model", 0.25, None)]
 
 
 def test_redacted_inputs_leave_no_value_and_the_same_schema() -> None:

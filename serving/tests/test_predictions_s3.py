@@ -37,6 +37,17 @@ def free_port() -> int:
 
 BUCKET = "slipway"
 PREFIX = "predictions/flights/flight-delays/flight-delays-v1/"
+ROLLOUT = "predictions/flights/flight-delays/"
+READER = [
+    {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": [f"arn:aws:s3:::{BUCKET}/{ROLLOUT}*"]},
+    {
+        "Effect": "Allow",
+        "Action": ["s3:ListBucket"],
+        "Resource": [f"arn:aws:s3:::{BUCKET}"],
+        "Condition": {"StringLike": {"s3:prefix": [f"{ROLLOUT}*"]}},
+    },
+]
+"""What a declared reader of a rollout's predictions may, as `docs/rollouts/prediction-log.md` has it."""
 FLIGHT: dict[str, Any] = {"carrier": "UA", "hour": 7, "distance": 1400.0, "gate": 1}
 ALL = {**FLIGHT, "late_share_7d": 0.9, "queue": 3.0}
 Serve = Callable[..., AbstractContextManager["Server"]]
@@ -94,13 +105,20 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
     ports = [free_port() for _ in range(8)]
     # The action `Write:slipway/predictions/*` would let the writer delete too; a policy can allow `PutObject` alone.
     allowed = {"Effect": "Allow", "Action": ["s3:PutObject"], "Resource": [f"arn:aws:s3:::{BUCKET}/predictions/*"]}
-    policy = {"name": "predictions", "content": json.dumps({"Version": "2012-10-17", "Statement": [allowed]})}
-    rights = {"admin": {"actions": ["Admin", "Read", "Write", "List"]}, "writer": {"policyNames": ["predictions"]}}
+    policies = [
+        {"name": name, "content": json.dumps({"Version": "2012-10-17", "Statement": statements})}
+        for name, statements in (("predictions", [allowed]), ("reader", READER))
+    ]
+    rights = {
+        "admin": {"actions": ["Admin", "Read", "Write", "List"]},
+        "writer": {"policyNames": ["predictions"]},
+        "reader": {"policyNames": ["reader"]},
+    }
     identities = [
         {"name": name, "credentials": [{"accessKey": name, "secretKey": f"{name}-secret"}], **rights[name]}
         for name in rights
     ]
-    (folder / "s3.json").write_text(json.dumps({"identities": identities, "policies": [policy]}))
+    (folder / "s3.json").write_text(json.dumps({"identities": identities, "policies": policies}))
     (folder / "data").mkdir()
     (folder / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")
     flags = ["master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc"]
@@ -179,6 +197,29 @@ def test_the_writer_may_only_write_below_its_prefix(s3: S3) -> None:
         with pytest.raises(S3Error, match="Denied"):
             attempt()
     s3.client("admin").remove_object(BUCKET, f"{PREFIX}probe")
+
+
+def test_a_reader_may_only_read_its_rollouts_predictions(s3: S3) -> None:
+    admin, reader = s3.client("admin"), s3.client("reader")
+    others = "predictions/flights/another-rollout/v1/probe"
+    for key in (f"{PREFIX}probe", others):
+        admin.put_object(BUCKET, key, BytesIO(b"1"), 1)
+    with reader.get_object(BUCKET, f"{PREFIX}probe") as response:
+        assert response.read() == b"1"
+    assert f"{PREFIX}probe" in [each.object_name for each in reader.list_objects(BUCKET, PREFIX)]
+    attempts: list[Callable[[], object]] = [
+        lambda: reader.get_object(BUCKET, others),
+        lambda: reader.get_object(BUCKET, "probe"),
+        lambda: list(reader.list_objects(BUCKET, "predictions/flights/another-rollout/")),
+        lambda: list(reader.list_objects(BUCKET, "models/")),
+        lambda: reader.put_object(BUCKET, f"{PREFIX}mine", BytesIO(b"1"), 1),
+        lambda: reader.remove_object(BUCKET, f"{PREFIX}probe"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(S3Error, match="Denied"):
+            attempt()
+    for key in (f"{PREFIX}probe", others):
+        admin.remove_object(BUCKET, key)
 
 
 def test_the_last_answers_are_stored_when_the_server_ends(

@@ -68,6 +68,12 @@ def test_missing_model(folder: Path) -> None:
     assert "model.joblib is in the manifest and cannot be read" in refused(folder)
 
 
+def test_changed_baseline(folder: Path) -> None:
+    (folder / "baseline.joblib").write_bytes(b"another")
+    rewrite(folder, baseline={"path": "baseline.joblib", "digest": DIGEST, "size": 7})
+    assert "baseline.joblib has digest" in refused(folder)
+
+
 def test_missing_manifest(folder: Path) -> None:
     (folder / "manifest.json").unlink()
     assert "cannot be read (No such file or directory)" in refused(folder)
@@ -102,6 +108,9 @@ def test_manifest_without_the_model(folder: Path) -> None:
         ("SLIPWAY_FEATURES_ON_MISSING", "Maybe"),
         ("SLIPWAY_DRAIN_SECONDS", "-1"),
         ("SLIPWAY_REQUESTS_KEPT", "nan"),
+        ("SLIPWAY_ABSTAIN_BELOW", "0.5"),
+        ("SLIPWAY_ABSTAIN_BELOW", "1.01"),
+        ("SLIPWAY_ABSTAIN_FALLBACK", "Guess"),
     ],
 )
 def test_bad_setting(folder: Path, name: str, value: str) -> None:

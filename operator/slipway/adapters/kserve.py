@@ -178,6 +178,9 @@ def _environment(deployment: Deployment, model: Model) -> list[Object]:
         "SLIPWAY_FEATURES_TIMEOUT_MS": str(milliseconds),
         "SLIPWAY_FEATURES_ON_MISSING": features.on_missing,
     }
+    abstain = deployment.serving.abstain
+    if abstain is not None:
+        values |= {"SLIPWAY_ABSTAIN_BELOW": abstain.below, "SLIPWAY_ABSTAIN_FALLBACK": abstain.fallback}
     environment: list[Object] = [{"name": name, "value": value} for name, value in values.items()]
     if model.online_features:
         secret = f"{deployment.project}-slipway-feast"

@@ -31,6 +31,7 @@ from slipway.api.meta import (
     rule,
     same_project,
 )
+from slipway.api.rollout_abstain import Abstain
 from slipway.api.rollout_analysis import Analysis, AnalysisRun
 from slipway.api.rollout_consumers import AccessControl, Consumer, ConsumerStatus
 from slipway.api.rollout_control import (
@@ -141,6 +142,9 @@ class Serving(ApiModel):
     )
     resources: Resources | None = Field(None, description="Resources of the server container.")
     features: OnlineFeatures = Field(default_factory=OnlineFeatures, description="How features are looked up.")
+    abstain: Abstain | None = Field(
+        None, description="Answers under a confidence are no predictions; every answer is one when empty."
+    )
 
 
 class CompareToStable(ApiModel):
@@ -182,11 +186,16 @@ class Check(ApiModel):
             f"(self.source == 'PredictionLog') == (self.metric in {list(LOG_METRICS)!r})",
             f"set source PredictionLog with {', '.join(LOG_METRICS)}, and only then",
         ),
-        rule("(self.source == 'PredictionLog') == has(self.max)", "set max with source PredictionLog, and only then"),
         rule(
-            "self.source != 'PredictionLog' || !has(self.min) && !has(self.compareToStable)",
-            "min and compareToStable are for source Gateway: set max instead",
+            "(self.source == 'PredictionLog' && self.metric != 'coveragePercent') == has(self.max)",
+            "set max with source PredictionLog (but with metric coveragePercent), and only then",
         ),
+        rule(
+            "self.source != 'PredictionLog' || !has(self.compareToStable)"
+            " && (self.metric == 'coveragePercent' || !has(self.min))",
+            "min and compareToStable are for source Gateway: set max instead, or min alone with coveragePercent",
+        ),
+        rule("self.metric != 'coveragePercent' || has(self.min)", "set min with metric coveragePercent"),
         rule("self.source == 'PredictionLog' || !has(self.slice)", "slice is for source PredictionLog: remove it"),
     )
 
@@ -202,11 +211,13 @@ class Check(ApiModel):
         "meanAbsoluteDelta",
         "worstDelta",
         "populationStability",
+        "coveragePercent",
     ] = Field(
         description="successPercent: percent of answers that are not 5xx. shareBelowMilliseconds: percent of answers"
         " within `bound`. Over requests that both versions answered: decisionChangePercent, percent with another"
         " decision; meanAbsoluteDelta and worstDelta of the probabilities. populationStability: index (PSI) of the"
-        " probabilities of all answers."
+        " probabilities of all answers. coveragePercent: percent of the new version's answers that its model was sure"
+        " enough of, by serving.abstain."
     )
     bound: HistogramBound | None = Field(None, description="Milliseconds; one of the gateway's histogram bounds.")
     min: DecimalString | None = Field(None, description="Least percentage that is accepted.")
@@ -220,8 +231,8 @@ class Check(ApiModel):
         100,
         ge=1,
         le=10**9,
-        description="With PredictionLog: pairs that a verdict needs (populationStability: answers of each version);"
-        " fewer make it Inconclusive.",
+        description="With PredictionLog: pairs that a verdict needs (populationStability, coveragePercent: answers of"
+        " each version); fewer make it Inconclusive.",
     )
     slice: LabelName | None = Field(
         None, description="With PredictionLog: slice of the project that is measured; all requests when empty."
@@ -292,6 +303,11 @@ class ModelRolloutSpec(ApiModel):
             " || has(self.steps) && self.steps.exists(s, has(s.mirror))"
             " || has(self.strategy) && has(self.strategy.shadow)",
             f"{', '.join(DELTA_METRICS)} compare answers to the same requests: add a mirror step",
+        ),
+        rule(
+            "!has(self.checks) || !self.checks.exists(c, c.metric == 'coveragePercent')"
+            " || has(self.serving) && has(self.serving.abstain)",
+            "coveragePercent counts what servers abstain from: set serving.abstain",
         ),
         rule(
             "!has(self.consumers) || self.consumers.filter(c, has(c.rateLimit)).size() <= 16",

@@ -117,7 +117,7 @@ class ModelVersionSpec(ApiModel):
                 "passed",
                 "evaluation",
             ],
-            optional=["outputs", "featureService", "baselines"],
+            optional=["outputs", "featureService", "baselines", "baselineDigest"],
         ),
     )
 
@@ -146,6 +146,9 @@ class ModelVersionSpec(ApiModel):
     score: DecimalString = Field(description="The project's optimized number on the test split.")
     baselines: list[BaselineResult] = Field(
         default_factory=list, max_length=16, description="What it is compared with.", json_schema_extra=map_list("name")
+    )
+    baseline_digest: Digest | None = Field(
+        None, description="Digest of the baseline in the model's folder, which servers may fall back to."
     )
     verdicts: list[Verdict] = Field(
         max_length=128, description="The verdict of every gate.", json_schema_extra=map_list("name")

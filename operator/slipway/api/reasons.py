@@ -391,6 +391,11 @@ class Reason(StrEnum):
         "A new version's answers have more fields than those of the one that serves.",
         "Tell the consumers that the message names.",
     )
+    LogChanges = (
+        "LogChanges",
+        "A new version has other inputs than the one that serves, so the prediction log gets another form.",
+        "Tell the readers that the message names.",
+    )
     OutputsIncompatible = (
         "OutputsIncompatible",
         "A new version's answers lack a field, or have one of another type: readers break.",

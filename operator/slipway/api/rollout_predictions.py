@@ -24,7 +24,7 @@ _Time = Annotated[str, Field(max_length=40)]
 
 DELTA_METRICS = ("decisionChangePercent", "meanAbsoluteDelta", "worstDelta")
 """Metrics over pairs: requests that both versions answered."""
-LOG_METRICS = (*DELTA_METRICS, "populationStability")
+LOG_METRICS = (*DELTA_METRICS, "populationStability", "coveragePercent")
 """Metrics of checks whose source is the prediction log."""
 
 
@@ -67,6 +67,9 @@ class SliceComparison(ApiModel):
     population_stability: DecimalString | None = Field(
         None, description="Population stability index of the probabilities of all answers."
     )
+    coverage_percent: DecimalString | None = Field(
+        None, description="Percent of the candidate's answers that its model was sure enough of."
+    )
 
 
 class Comparison(ApiModel):
@@ -97,6 +100,10 @@ class Comparison(ApiModel):
         None, description="Greatest distance of the two distributions of probabilities."
     )
     jensen_shannon: DecimalString | None = Field(None, description="Jensen-Shannon distance of the two distributions.")
+    coverage_percent: DecimalString | None = Field(
+        None, description="Percent of the candidate's answers that its model was sure enough of."
+    )
+    stable_coverage_percent: DecimalString | None = Field(None, description="The same of the stable version.")
     worst_slice: LabelName | None = Field(None, description="Slice with the most changed decisions.")
     slices: list[SliceComparison] | None = Field(
         None, max_length=32, description="By slice.", json_schema_extra=map_list("name")
@@ -104,9 +111,23 @@ class Comparison(ApiModel):
     report: Uri | None = Field(None, description="The whole comparison as a page, with plots.")
 
 
-class PredictionLogStatus(ApiModel):
-    """What became of old predictions."""
+class LogReader(ApiModel):
+    """A consumer that reads what is stored."""
 
+    name: LabelName = Field(description="The consumer.")
+    contact: Annotated[str, Field(min_length=1, max_length=256)] = Field(description="Whom to tell about changes.")
+
+
+class PredictionLogStatus(ApiModel):
+    """Where predictions are, who reads them, and what became of old ones."""
+
+    location: Uri | None = Field(None, description="Folder of the rollout's predictions; empty while none are kept.")
+    readers: list[LogReader] | None = Field(
+        None,
+        max_length=64,
+        description="Consumers whose access has PredictionLog.",
+        json_schema_extra=map_list("name"),
+    )
     swept_day: Annotated[str, Field(max_length=10)] | None = Field(
         None, description="Day on which old predictions were last removed."
     )

@@ -121,6 +121,8 @@ def tree(answer: Answer) -> Tree:
     )
     for name, sources in sorted(record.get("features", {}).items()):
         served.add(f"feature {name}: " + ", ".join(f"{count} from {source}" for source, count in sources.items()))
+    if decided := record.get("sources"):
+        served.add("decided: " + ", ".join(f"{count} by {source}" for source, count in sorted(decided.items())))
     if answer.version is None:
         top.add(f"ModelVersion {record['version']} is gone: its record was deleted")
         return top

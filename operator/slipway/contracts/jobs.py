@@ -275,6 +275,9 @@ class ModelManifest(Contract):
     inputs: list[InputField]
     outputs: list[OutputField] = Field(default_factory=list)
     feature_service: FeatureServiceRecord | None = None
+    baseline: ManifestFile | None = None
+    """What answers where the model is too unsure and a rollout wants it so. It follows from what the version was made
+    from, so its bytes are no part of `modelDigest`; the manifest's own digest covers it."""
     target: str
     namespace: str
     project: str
@@ -300,6 +303,8 @@ class RegisterResult(Contract):
     metrics: list[MetricValue] = Field(default_factory=list)
     score: str | None = None
     baselines: list[BaselineResult] = Field(default_factory=list)
+    baseline_digest: str | None = None
+    """Of the stored baseline; none in the folder of a version that was registered before there were any."""
     verdicts: list[Verdict] = Field(default_factory=list)
     passed: bool = False
 

@@ -47,6 +47,9 @@ class Deltas(Contract):
     population_stability: str | None = None
     kolmogorov_smirnov: str | None = None
     jensen_shannon: str | None = None
+    stable_coverage_percent: str | None = None
+    """Percent of a version's answers that its model gave, and was sure enough of."""
+    candidate_coverage_percent: str | None = None
 
 
 class SliceDeltas(Deltas):

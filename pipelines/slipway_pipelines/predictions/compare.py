@@ -37,7 +37,7 @@ def run_compare(request: CompareRequest, store: ObjectStore, progress: ProgressW
                 found = objects.find(store, prefixes[side], window.since - PAD, window.until + PAD)
                 sides[side] = tables.load(connection, side, objects.fetch(store, found, folder / side), window)
             progress("compare", 60)
-            result = _compare(connection, request, sides, window)
+            result = _compare(connection, request, sides)
             plots = _plots(connection)
     progress("write the report", 90)
     report, shown = f"{request.prefix}report.json", f"{request.prefix}report.html"
@@ -49,9 +49,9 @@ def run_compare(request: CompareRequest, store: ObjectStore, progress: ProgressW
 
 
 def _compare(
-    connection: duckdb.DuckDBPyConnection, request: CompareRequest, sides: Mapping[str, Side], window: Window
+    connection: duckdb.DuckDBPyConnection, request: CompareRequest, sides: Mapping[str, Side]
 ) -> CompareResult:
-    notes = tables.mark(connection, sides, request.slices, window)
+    notes = tables.mark(connection, sides, request.slices)
     return CompareResult(
         overall=Deltas(**_deltas(connection, ALL)),
         slices=[
@@ -68,8 +68,10 @@ def _deltas(connection: duckdb.DuckDBPyConnection, where: str) -> dict[str, Any]
     delta = "candidate_probability - stable_probability"
     found = numbers(
         connection,
-        "SELECT count(*) AS pairs, 100 * avg((stable_label = candidate_label)::INTEGER) AS agreement_percent,"
-        " 100 * avg((stable_label <> candidate_label)::INTEGER) AS decision_change_percent,"
+        # No label is an answer too: who was told something yesterday and nothing today got another decision.
+        "SELECT count(*) AS pairs,"
+        " 100 * avg((stable_label IS NOT DISTINCT FROM candidate_label)::INTEGER) AS agreement_percent,"
+        " 100 * avg((stable_label IS DISTINCT FROM candidate_label)::INTEGER) AS decision_change_percent,"
         f" avg({delta}) AS mean_delta, avg(abs({delta})) AS mean_absolute_delta,"
         f" quantile_cont(abs({delta}), 0.95) AS p95_absolute_delta, max(abs({delta})) AS worst_delta"
         f" FROM pairs WHERE {where}",
@@ -87,8 +89,14 @@ def _deltas(connection: duckdb.DuckDBPyConnection, where: str) -> dict[str, Any]
         "kolmogorov_smirnov": distances.kolmogorov_smirnov(*samples),
         "jensen_shannon": distances.jensen_shannon(*samples),
     }
+    covered = {
+        f"{side}_coverage_percent": numbers(
+            connection, f"SELECT 100 * avg(answered_by_model::INTEGER) AS share FROM {side} WHERE inside AND {where}"
+        )["share"]
+        for side in SIDES
+    }
     pairs = found.pop("pairs")
-    texts = {each: decimal(value) for each, value in (found | measured).items()}
+    texts = {each: decimal(value) for each, value in (found | measured | covered).items()}
     return {"pairs": pairs, "stable_rows": samples[0].size, "candidate_rows": samples[1].size, **counts, **texts}
 
 

@@ -26,6 +26,8 @@ _NAMES = {
     "population_stability": "PSI",
     "kolmogorov_smirnov": "KS",
     "jensen_shannon": "JS",
+    "stable_coverage_percent": "coverage (stable), %",
+    "candidate_coverage_percent": "coverage (candidate), %",
 }
 
 

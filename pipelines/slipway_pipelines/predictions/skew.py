@@ -84,4 +84,4 @@ def _categories(connection: duckdb.DuckDBPyConnection, value: str) -> tuple[dict
 
 
 def _inside(side: str) -> str:
-    return f"(SELECT inputs FROM {side}_all JOIN {side} USING (request_id, instance) WHERE inside)"
+    return f"(SELECT inputs FROM {side}_all WHERE inside)"

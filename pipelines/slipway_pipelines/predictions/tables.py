@@ -27,6 +27,8 @@ _EMPTY = (
     "SELECT NULL::VARCHAR AS request_id, NULL::INTEGER AS instance, NULL::TIMESTAMPTZ AS time,"
     ' NULL::BOOLEAN AS label, NULL::DOUBLE AS probability, NULL::STRUCT("_" INTEGER) AS inputs WHERE false'
 )
+_LATER = "SELECT NULL::VARCHAR AS source WHERE false"
+"""Columns that objects of earlier servers lack."""
 ALL = "true"
 """The slice that has all rows."""
 
@@ -59,13 +61,19 @@ def redacted(paths: Sequence[Path]) -> frozenset[str]:
 
 
 def load(connection: duckdb.DuckDBPyConnection, side: str, paths: Sequence[Path], window: Window) -> Side:
-    """Make the view `SIDE_all` of a version's rows in the window and its pads, the first answer of each instance."""
+    """Make the table `SIDE_all` of a version's rows in the window and its pads, the first answer of each instance.
+
+    `inside` says which are in the window itself.
+    """
     files = ", ".join(literal(str(path)) for path in paths)
-    source = f"SELECT * FROM read_parquet([{files}])" if paths else _EMPTY
+    source = f"SELECT * FROM read_parquet([{files}], union_by_name = true)" if paths else _EMPTY
+    source = f"{source} UNION ALL BY NAME {_LATER}"
     near = f"time >= {_time(window.since - PAD)} AND time < {_time(window.until + PAD)}"
     connection.execute(f"CREATE VIEW {side}_raw AS SELECT * FROM ({source}) WHERE {near}")
+    inside = f"time >= {_time(window.since)} AND time < {_time(window.until)}"
     connection.execute(
-        f"CREATE TABLE {side}_all AS SELECT request_id, instance, time, label, probability, inputs FROM {side}_raw"
+        f"CREATE TABLE {side}_all AS SELECT request_id, instance, time, label, probability, inputs, {inside} AS inside,"
+        f" coalesce(source, 'model') = 'model' AS answered_by_model FROM {side}_raw"
         " QUALIFY row_number() OVER (PARTITION BY request_id, instance ORDER BY time, probability) = 1"
     )
     raw, kept = _count(connection, f"{side}_raw"), _count(connection, f"{side}_all")
@@ -81,9 +89,9 @@ def _inputs(connection: duckdb.DuckDBPyConnection, side: str) -> dict[str, str]:
 
 
 def mark(
-    connection: duckdb.DuckDBPyConnection, sides: Mapping[str, Side], slices: Sequence[ComparedSlice], window: Window
+    connection: duckdb.DuckDBPyConnection, sides: Mapping[str, Side], slices: Sequence[ComparedSlice]
 ) -> dict[str, str]:
-    """Make the tables `stable` and `candidate`, with `inside` and a column `slice_N` for each slice, and `pairs`.
+    """Make the tables `stable` and `candidate`, without inputs and with a column `slice_N` for each slice, and `pairs`.
 
     Gives, by slice, why it cannot be measured; its column is false everywhere.
     """
@@ -94,12 +102,11 @@ def mark(
         conditions.append(sql)
         if note:
             notes[each.name] = note
-    inside = f"time >= {_time(window.since)} AND time < {_time(window.until)} AS inside"
     for side in SIDES:
         _make_view(connection, side, sides[side])
         wheres = conditions if sides[side].rows else ["false"] * len(slices)  # without a row there are no inputs
         flags = [f"coalesce({sql}, false) AS slice_{number}" for number, sql in enumerate(wheres)]
-        columns = ", ".join(["request_id", "instance", "label", "probability", inside, *flags])
+        columns = ", ".join(["request_id", "instance", "label", "probability", "answered_by_model", "inside", *flags])
         connection.execute(f"CREATE TABLE {side} AS SELECT {columns} FROM {side}_rows")
     kept = ", ".join(["s.request_id", "s.instance", *(f"s.slice_{number}" for number in range(len(slices)))])
     connection.execute(
@@ -112,7 +119,7 @@ def mark(
 
 def _make_view(connection: duckdb.DuckDBPyConnection, side: str, has: Side) -> None:
     """`SIDE_rows`: the inputs as columns, beside what every row has. A column of ours hides an input of its name."""
-    own = {"request_id", "instance", "time", "label", "probability"}
+    own = {"request_id", "instance", "time", "label", "probability", "answered_by_model", "inside"}
     inputs = [f"inputs.{name(each)} AS {name(each)}" for each in has.inputs if each.lower() not in own]
     connection.execute(
         f"CREATE OR REPLACE VIEW {side}_rows AS SELECT {', '.join([*sorted(own), *inputs])} FROM {side}_all"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +30,13 @@ class Majority:
     def predict_proba(self, features: pd.DataFrame) -> Probabilities:
         """The same two probabilities for every row."""
         return np.tile([1 - self._share, self._share], (len(features), 1))
+
+
+def store_baseline(models: Mapping[str, Estimator], path: Path) -> None:
+    """Writes the baseline that servers may fall back to: the one that tells rows apart."""
+    import joblib
+
+    joblib.dump(models[LOGISTIC], path)
 
 
 def fit_baselines(data: TrainingData) -> dict[str, Estimator]:

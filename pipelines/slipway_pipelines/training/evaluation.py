@@ -23,7 +23,7 @@ from slipway_pipelines.errors import RefusalError
 from slipway_pipelines.store import digest_file
 from slipway_pipelines.training import gates, registration, served
 from slipway_pipelines.training.arguments import Arguments, GoalArguments
-from slipway_pipelines.training.baselines import fit_baselines
+from slipway_pipelines.training.baselines import fit_baselines, store_baseline
 from slipway_pipelines.training.frames import conform, labels
 from slipway_pipelines.training.isolation import last_line, untrusted
 from slipway_pipelines.training.metrics import Labels, Probabilities, calibration, coverage, quality, roc_curve
@@ -45,7 +45,7 @@ SERVER_ROWS = 100
 
 @dataclass(frozen=True)
 class Files:
-    """Where the inputs of an evaluation are; `work` is an empty folder for it."""
+    """Where the inputs of an evaluation are; `work` is an empty folder for it, `baseline` is written."""
 
     model: Path
     training_set: Path
@@ -53,6 +53,7 @@ class Files:
     test_set: Path
     stable: Path
     work: Path
+    baseline: Path
 
 
 def evaluate(arguments: Arguments, made_from: VersionInputs, files: Files) -> Evaluation:
@@ -76,7 +77,7 @@ def evaluate(arguments: Arguments, made_from: VersionInputs, files: Files) -> Ev
     stable = score_stable(goals, files, test, truth)
     measured = gates.Measurements(
         metrics=metrics,
-        baselines=_baselines(data, test_features, truth),
+        baselines=_baselines(data, test_features, truth, files.baseline),
         stable=None if stable is None else gates.Stable(stable.name, stable.metrics, stable.why or ""),
         coverage=_coverage(goals, probabilities),
         costs=_costs_at_model(answers) | _costs_at_server(arguments, made_from, files, test_features),
@@ -86,6 +87,7 @@ def evaluate(arguments: Arguments, made_from: VersionInputs, files: Files) -> Ev
     verdicts = gates.judge(goals.requirements, goals.tests, measured, goals.today)
     return Evaluation(
         model=digest_file(files.model),
+        baseline=digest_file(files.baseline),
         rows={"train": len(data.labels), "validation": len(data.validation_labels), "test": len(truth)},
         score=gates.text(score),
         passed=gates.passed(verdicts),
@@ -115,11 +117,11 @@ def _read(arguments: Arguments, made_from: VersionInputs, files: Files) -> tuple
     return data, pd.read_parquet(files.test_set)
 
 
-def _baselines(data: TrainingData, features: pd.DataFrame, truth: Labels) -> dict[str, MetricMap]:
-    return {
-        name: quality(truth, np.asarray(model.predict_proba(features))[:, 1])
-        for name, model in fit_baselines(data).items()
-    }
+def _baselines(data: TrainingData, features: pd.DataFrame, truth: Labels, path: Path) -> dict[str, MetricMap]:
+    """Metrics of the baselines; the one that servers may fall back to is written."""
+    models = fit_baselines(data)
+    store_baseline(models, path)
+    return {name: quality(truth, np.asarray(model.predict_proba(features))[:, 1]) for name, model in models.items()}
 
 
 def _coverage(goals: GoalArguments, probabilities: Probabilities) -> MetricMap:

@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from slipway.api.common import QualityMetric
+from slipway.contracts import decisions
+from slipway.contracts.decisions import DECISION_THRESHOLD
 
 Labels: TypeAlias = npt.NDArray[np.bool_]
 Probabilities: TypeAlias = npt.NDArray[np.float64]
 
 QUALITY_METRICS: tuple[str, ...] = get_args(QualityMetric)
-DECISION_THRESHOLD = 0.5
 CALIBRATION_BINS = 10
 
 Metrics = Mapping[str, float | None]
@@ -85,6 +86,4 @@ def roc_curve(labels: Labels, probabilities: Probabilities, points: int = 101) -
 
 def coverage(probabilities: Probabilities, confidence: float) -> float | None:
     """Share of predictions whose class has at least the probability `confidence`; None without rows."""
-    if not len(probabilities):
-        return None
-    return float((np.maximum(probabilities, 1 - probabilities) >= confidence).mean())
+    return decisions.coverage(probabilities.tolist(), confidence)

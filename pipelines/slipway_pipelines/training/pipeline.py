@@ -103,6 +103,7 @@ def evaluate(
     stable: Input[Model],
     made_from: Input[Artifact],
     evaluation: Output[Artifact],
+    baseline: Output[Model],
     metrics: Output[Metrics],
 ) -> None:
     from slipway_pipelines.training import tasks
@@ -116,6 +117,7 @@ def evaluate(
         stable.path,
         made_from.path,
         evaluation.path,
+        baseline.path,
     )
     for name, value in found.items():
         metrics.log_metric(name, value)
@@ -128,13 +130,14 @@ def register(
     goals: str,
     run: str,
     model: Input[Model],
+    baseline: Input[Model],
     made_from: Input[Artifact],
     evaluation: Input[Artifact],
     result: Output[Artifact],
 ) -> None:
     from slipway_pipelines.training import tasks
 
-    tasks.register((data, code, goals, run), model.path, made_from.path, evaluation.path, result.path)
+    tasks.register((data, code, goals, run), model.path, baseline.path, made_from.path, evaluation.path, result.path)
 
 
 def _prepared(task: PipelineTask) -> PipelineTask:
@@ -193,6 +196,7 @@ def judge(data: str, code: str, goals: str, run: str, model: Input[Model], claim
         register(
             **given,
             model=model,
+            baseline=evaluated["baseline"],
             made_from=verified["made_from"],
             evaluation=evaluated["evaluation"],
         )

@@ -16,12 +16,12 @@ from slipway_pipelines.training.results import Evaluation
 
 
 def publish(
-    store: ObjectStore, arguments: Arguments, made_from: VersionInputs, model: Path, evaluation: Path
+    store: ObjectStore, arguments: Arguments, made_from: VersionInputs, model: Path, baseline: Path, evaluation: Path
 ) -> RegisterResult:
-    """Writes `model.joblib`, `definition.json`, `evaluation.json` and, last, `manifest.json`.
+    """Writes `model.joblib`, `baseline.joblib`, `definition.json`, `evaluation.json` and, last, `manifest.json`.
 
     A version that is registered already keeps its manifest and evaluation: it is a record. RefusalError DigestMismatch
-    when the model is not the one that was evaluated, or the folder holds another one.
+    when the model or the baseline is not the one that was evaluated, or the folder holds another one.
     """
     measured = Evaluation.model_validate_json(evaluation.read_bytes())
     definition = registration.definition(arguments, made_from)
@@ -29,12 +29,15 @@ def publish(
     digest = registration.version_digest(listed)
     evaluated = next(file.digest for file in listed if file.path == registration.MODEL)
     require_digest("The model that is registered", evaluated, measured.model)
+    simple = registration.listed_file(registration.BASELINE, baseline)
+    require_digest("The baseline that is registered", simple.digest, measured.baseline)
     folder = f"{arguments.run.model_prefix}{short(digest)}"
     existing = _find(store, f"{folder}/{registration.MANIFEST}")
     if existing is None:
         service = _feature_service(arguments, digest)
-        manifest = registration.manifest(arguments, made_from, listed, service, format_time(datetime.now(UTC)))
+        manifest = registration.manifest(arguments, made_from, listed, service, format_time(datetime.now(UTC)), simple)
         store.upload(model, f"{folder}/{registration.MODEL}")
+        store.upload(baseline, f"{folder}/{registration.BASELINE}")
         store.put_bytes(f"{folder}/{registration.DEFINITION}", definition, "application/json")
         store.put_bytes(f"{folder}/{registration.EVALUATION}", evaluation.read_bytes(), "application/json")
         manifest_digest = store.put_json(f"{folder}/{registration.MANIFEST}", manifest.wire())
@@ -54,6 +57,7 @@ def publish(
         metrics=measured.metric_values(),
         score=measured.score,
         baselines=measured.baseline_results(arguments.goals),
+        baseline_digest=manifest.baseline.digest if manifest.baseline else None,
         verdicts=measured.verdicts,
         passed=measured.passed,
     )

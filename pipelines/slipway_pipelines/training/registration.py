@@ -17,6 +17,9 @@ from slipway_pipelines.store import digest_file
 from slipway_pipelines.training.arguments import Arguments
 
 MODEL, DEFINITION, MANIFEST, EVALUATION = "model.joblib", "definition.json", "manifest.json", "evaluation.json"
+BASELINE = "baseline.joblib"
+"""What answers where the model is too unsure, if a rollout wants it so. It follows from the version's definition, so it
+is no part of its digest."""
 OUTPUTS = {
     "BinaryClassification": (
         OutputField(name="label", type="Boolean"),
@@ -70,8 +73,13 @@ def files(model: Path, definition_bytes: bytes) -> list[ManifestFile]:
     """The files of a version, which its digest covers."""
     return [
         ManifestFile(path=DEFINITION, digest=digest_bytes(definition_bytes), size=len(definition_bytes)),
-        ManifestFile(path=MODEL, digest=digest_file(model), size=model.stat().st_size),
+        listed_file(MODEL, model),
     ]
+
+
+def listed_file(name: str, path: Path) -> ManifestFile:
+    """A file as the manifest lists it."""
+    return ManifestFile(path=name, digest=digest_file(path), size=path.stat().st_size)
 
 
 def version_digest(listed: Sequence[ManifestFile]) -> str:
@@ -106,6 +114,7 @@ def manifest(
     listed: list[ManifestFile],
     feature_service: FeatureServiceRecord | None,
     created_at: str,
+    baseline: ManifestFile | None = None,
 ) -> ModelManifest:
     """`manifest.json`: what a server verifies before it loads anything."""
     digest = version_digest(listed)
@@ -116,6 +125,7 @@ def manifest(
         inputs=made_from.inputs,
         outputs=list(OUTPUTS[arguments.data.task.type]),
         feature_service=feature_service,
+        baseline=baseline,
         target=arguments.data.task.target,
         namespace=arguments.run.namespace,
         project=arguments.run.project,

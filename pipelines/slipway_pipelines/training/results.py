@@ -43,6 +43,8 @@ class Evaluation(Contract):
 
     model: str
     """Digest of the model file that was evaluated."""
+    baseline: str
+    """Digest of the baseline that servers may fall back to."""
     rows: dict[str, int]
     score: str
     passed: bool

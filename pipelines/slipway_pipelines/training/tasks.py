@@ -201,8 +201,9 @@ def evaluate(
     stable: str,
     made_from: str,
     evaluation: str,
+    baseline: str,
 ) -> dict[str, float]:
-    """Measures and judges the model; gives its metrics on the test split."""
+    """Measures and judges the model, and writes its baseline; gives its metrics on the test split."""
     found: dict[str, float] = {}
 
     @task
@@ -212,9 +213,8 @@ def evaluate(
 
         become_unreadable()
         with tempfile.TemporaryDirectory() as work:
-            files = measuring.Files(
-                *(Path(path) for path in (model, training_set, validation_set, test_set, stable, work))
-            )
+            paths = (model, training_set, validation_set, test_set, stable, work, _new(baseline))
+            files = measuring.Files(*(Path(path) for path in paths))
             inputs = VersionInputs.model_validate_json(Path(made_from).read_bytes())
             result = measuring.evaluate(_arguments(parameters), inputs, files)
         _new(evaluation).write_bytes(canonical_json(result.wire()))
@@ -225,12 +225,13 @@ def evaluate(
 
 
 @task
-def register(parameters: Parameters, model: str, made_from: str, evaluation: str, result: str) -> None:
+def register(parameters: Parameters, model: str, baseline: str, made_from: str, evaluation: str, result: str) -> None:
     """Stores the model and what is known about it, and declares its features."""
     from slipway_pipelines.training.publish import publish
 
     inputs = VersionInputs.model_validate_json(Path(made_from).read_bytes())
-    stored = publish(ObjectStore.from_environment(), _arguments(parameters), inputs, Path(model), Path(evaluation))
+    files = (Path(model), Path(baseline), Path(evaluation))
+    stored = publish(ObjectStore.from_environment(), _arguments(parameters), inputs, *files)
     _new(result).write_bytes(canonical_json(stored.wire()))
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +29,7 @@ from slipway_pipelines.predictions.compare import run_compare
 from slipway_pipelines.predictions.tables import PAD, Window
 from slipway_pipelines.sql.engine import sandbox
 from slipway_pipelines.store import ObjectStore, ProgressWriter
+from slipway_server.abstaining import Abstention
 from slipway_server.predictionfile import Encoder
 from slipway_server.predictionlog import Logged
 from slipway_server.requestlog import Answer, RequestRecord
@@ -44,12 +51,14 @@ def answered(
     hour: int | None = 7,
     queue: float | None = 1.0,
     at: datetime = SINCE + timedelta(minutes=1),
+    below: float = 0.5,
 ) -> Logged:
-    """A logged request of equal instances."""
+    """A logged request of equal instances, of which the server answered those with the confidence `below`."""
     rows = len(probabilities)
     record = RequestRecord(id=name, version="v", at=at.isoformat(timespec="milliseconds"), milliseconds=5)
     columns = {"carrier": [carrier] * rows, "hour": [hour] * rows, "queue": [queue] * rows}
-    return Logged(record, Answer(columns, {"queue": ["hit"] * rows}, list(probabilities)), False, 1)
+    decisions = [Abstention(below).alone(each) for each in probabilities]
+    return Logged(record, Answer(columns, {"queue": ["hit"] * rows}, list(probabilities), decisions), False, 1)
 
 
 def put(store: ObjectStore, version: str, *requests: Logged, redact: tuple[str, ...] = ()) -> None:
@@ -62,7 +71,13 @@ def put(store: ObjectStore, version: str, *requests: Logged, redact: tuple[str, 
 
 def compare(store: ObjectStore, slices: list[ComparedSlice] | None = None) -> CompareResult:
     """Run the Job."""
-    request = CompareRequest(
+    request = compare_request(store, slices)
+    return run_compare(request, store, ProgressWriter(store, request.prefix))
+
+
+def compare_request(store: ObjectStore, slices: list[ComparedSlice] | None = None) -> CompareRequest:
+    """What the Job is asked."""
+    return CompareRequest(
         store=Store(endpoint=store.endpoint, bucket=store.bucket),
         prefix="jobs/flights/compare/",
         namespace="flights",
@@ -75,7 +90,6 @@ def compare(store: ObjectStore, slices: list[ComparedSlice] | None = None) -> Co
         until=UNTIL.isoformat().replace("+00:00", "Z"),
         slices=slices or [],
     )
-    return run_compare(request, store, ProgressWriter(store, request.prefix))
 
 
 # ---- by hand ---------------------------------------------------------------------------------------------------------
@@ -154,6 +168,30 @@ def test_an_id_that_comes_twice_counts_once(store: ObjectStore) -> None:
     result = compare(store)
     assert result.overall is not None
     assert (result.overall.pairs, result.overall.worst_delta, result.duplicates) == (1, "0", 1)
+
+
+def test_coverage_is_what_the_model_answered_and_an_abstention_is_another_decision(store: ObjectStore) -> None:
+    """Of the stable version's four answers three are under 0.7; of the candidate's, one."""
+    put(store, "v1", *(answered(n, p, below=0.7) for n, p in (("a", 0.6), ("b", 0.5), ("c", 0.4), ("d", 0.9))))
+    put(store, "v2", *(answered(n, p, below=0.7) for n, p in (("a", 0.6), ("b", 0.8), ("c", 0.2), ("d", 0.9))))
+    overall = compare(store).overall
+    assert overall is not None
+    assert (overall.stable_coverage_percent, overall.candidate_coverage_percent) == ("25", "75")
+    assert (overall.pairs, overall.agreement_percent, overall.decision_change_percent) == (4, "50", "50")
+    assert overall.worst_delta == "0.3"  # of the models, whoever answered
+
+
+def test_answers_of_servers_that_did_not_say_who_answered_are_the_models(store: ObjectStore) -> None:
+    put(store, "v1", answered("a", 0.2), answered("b", 0.6, below=0.7))
+    one = Encoder(FIELDS, ())([answered("c", 0.2), answered("d", 0.6)])
+    earlier = pq.read_table(BytesIO(one)).drop_columns(["source", "baseline_probability"])
+    pq.write_table(earlier, sink := BytesIO())
+    store.put_bytes(f"predictions/flights/delays/v1/{answered('c', 0.2).hour}earlier.parquet", sink.getvalue())
+    store.put_bytes(f"predictions/flights/delays/v2/{answered('c', 0.2).hour}earlier.parquet", sink.getvalue())
+    overall = compare(store).overall
+    assert overall is not None
+    assert (overall.stable_rows, overall.stable_coverage_percent) == (4, "75")
+    assert (overall.candidate_rows, overall.candidate_coverage_percent) == (2, "100")
 
 
 def test_a_slice_over_values_that_are_left_out_says_so(store: ObjectStore) -> None:
@@ -236,7 +274,7 @@ def test_the_join_loses_nothing_and_doubles_nothing(stable: Any, candidate: Any)
             for path in paths:
                 path.write_bytes(Encoder(FIELDS, ())(each))
             sides[side] = tables.load(connection, side, paths, window)
-        tables.mark(connection, sides, [], window)
+        tables.mark(connection, sides, [])
         pairs = Counter(connection.execute("SELECT request_id, instance FROM pairs").fetchall())
         assert pairs == Counter(expected)
         for side, other in (("stable", "candidate"), ("candidate", "stable")):
@@ -247,28 +285,73 @@ def test_the_join_loses_nothing_and_doubles_nothing(stable: Any, candidate: Any)
 
 
 # ---- size ------------------------------------------------------------------------------------------------------------
+LIMIT = 512
+"""MiB of the container that is played."""
+IN_A_CONTAINER = f"""
+import json, resource, sys
+from slipway.contracts.predictions import CompareRequest
+from slipway_pipelines.predictions import compare
+from slipway_pipelines.sql.engine import Limits
+from slipway_pipelines.store import ObjectStore, ProgressWriter
+
+compare.container_limits = lambda: Limits(threads=2, memory={LIMIT} << 20)
+request, store = CompareRequest.model_validate_json(sys.argv[1]), ObjectStore.from_environment()
+found = compare.run_compare(request, store, ProgressWriter(store, request.prefix))
+print(json.dumps([found.wire(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10]))
+"""
+
+
+def put_many(store: ObjectStore, version: str, number: int, probabilities: Any) -> None:
+    """Store an object of many requests with forty inputs, in the form that a server writes."""
+    rows = len(probabilities)
+    schema = pq.read_schema(BytesIO(Encoder(FIELDS, ())([answered("a", 0.2)])))
+    random = np.random.default_rng(number)
+    carriers = pa.array(random.choice(["UA", "AA", "DL"], rows))
+    more = {f"input_{each}": pa.array(random.uniform(0, 1, rows)) for each in range(37)}
+    inputs = {"carrier": carriers, "hour": pa.array(np.arange(rows) % 24), "queue": pa.array(probabilities), **more}
+    columns = {
+        "request_id": pa.array([f"{number:08x}-{row:024x}" for row in range(rows)]),
+        "instance": pa.array(np.zeros(rows, np.int32)),
+        "time": pa.array([SINCE + timedelta(minutes=1)] * rows, schema.field("time").type),
+        "version": pa.array([version] * rows),
+        "mirrored": pa.array([False] * rows),
+        "latency_ms": pa.array(random.uniform(1, 20, rows)),
+        "label": pa.array(probabilities >= 0.5),
+        "source": pa.array(["model"] * rows),
+        "probability": pa.array(probabilities),
+        "baseline_probability": pa.nulls(rows, pa.float64()),
+        "inputs": pa.StructArray.from_arrays(list(inputs.values()), names=list(inputs)),
+    }
+    assert [name for name in schema.names if name != "origins"] == list(columns)
+    pq.write_table(pa.table(columns), sink := BytesIO(), compression="zstd")
+    store.put_bytes(f"predictions/flights/delays/{version}/date=2026-11-23/hour=08/{number}.parquet", sink.getvalue())
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_hundreds_of_thousands_of_rows_in_little_memory(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hundreds_of_thousands_of_rows_fit_into_a_small_container(store: ObjectStore) -> None:
+    """300,000 rows of each version with forty inputs: no process outgrows a container of half a GiB."""
     random = np.random.default_rng(7)
     rows, objects_a_side = 300_000, 30
-    each = rows // objects_a_side
     for number in range(objects_a_side):
-        probabilities = random.uniform(0, 1, each)
-        for version, values in (("v1", probabilities), ("v2", np.clip(probabilities + 0.01, 0, 1))):
-            requests = [answered(f"{number}-{i}", float(p), hour=i % 24) for i, p in enumerate(values)]
-            key = f"predictions/flights/delays/{version}/{requests[0].hour}{number}.parquet"
-            store.put_bytes(key, Encoder(FIELDS, ())(requests))
-    import resource
-
-    monkeypatch.setattr(
-        "slipway_pipelines.predictions.compare.container_limits",
-        lambda: __import__("slipway_pipelines.sql.engine", fromlist=["Limits"]).Limits(threads=2, memory=512 << 20),
+        probabilities = random.uniform(0, 1, rows // objects_a_side)
+        put_many(store, "v1", number, probabilities)
+        put_many(store, "v2", number, np.clip(probabilities + 0.01, 0, 1))
+    environment = {
+        "SLIPWAY_S3_ENDPOINT": store.endpoint,
+        "SLIPWAY_S3_BUCKET": store.bucket,
+        "SLIPWAY_S3_ACCESS_KEY": "test",
+        "SLIPWAY_S3_SECRET_KEY": "test-secret",
+    }
+    request = compare_request(store, SLICES[:1])
+    command = [sys.executable, "-c", IN_A_CONTAINER, request.model_dump_json(by_alias=True)]
+    done = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, timeout=500, check=False
     )
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    result = compare(store, SLICES[:1])
-    used = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert done.returncode == 0, done.stderr[-2000:]
+    found, peak = json.loads(done.stdout.splitlines()[-1])
+    result = CompareResult.model_validate(found)
     assert result.overall is not None
-    assert result.overall.pairs == rows
-    assert result.overall.worst_delta == "0.01"
-    assert used < 1024, f"{used:.0f} MiB"
+    assert (result.overall.pairs, result.overall.worst_delta) == (rows, "0.01")
+    assert len(result.inputs) == 40
+    assert peak < LIMIT, f"{peak} MiB"

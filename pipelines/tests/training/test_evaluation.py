@@ -33,7 +33,7 @@ def goals(request: TrainingRequest, manifest_digest: str | None = None) -> GoalA
 def scored(wanted: GoalArguments, stable: Path, work: Path) -> Any:
     """What becomes of the version that serves, on two rows."""
     nothing = work / "nothing"
-    files = Files(nothing, nothing, nothing, nothing, stable, work)
+    files = Files(nothing, nothing, nothing, nothing, stable, work, nothing)
     return score_stable(wanted, files, ROWS, ROWS["late"].to_numpy())
 
 

@@ -16,7 +16,7 @@ from slipway_pipelines.training.publish import publish
 from slipway_pipelines.training.registration import VersionInputs
 from slipway_pipelines.training.results import Evaluation
 
-MODEL = b"the model's bytes"
+MODEL, BASELINE = b"the model's bytes", b"the baseline's bytes"
 
 
 def made_from(arguments: Arguments) -> VersionInputs:
@@ -41,6 +41,7 @@ def evaluation(model: bytes) -> Evaluation:
     return Evaluation.model_validate(
         {
             "model": digest_bytes(model),
+            "baseline": digest_bytes(BASELINE),
             "rows": {"test": 1},
             "score": "0.7",
             "passed": True,
@@ -54,15 +55,16 @@ def evaluation(model: bytes) -> Evaluation:
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> tuple[Path, Path]:
-    """A model and its evaluation."""
+def files(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A model, its baseline and its evaluation."""
     (tmp_path / "model").write_bytes(MODEL)
+    (tmp_path / "baseline").write_bytes(BASELINE)
     (tmp_path / "evaluation").write_bytes(canonical_json(evaluation(MODEL).wire()))
-    return tmp_path / "model", tmp_path / "evaluation"
+    return tmp_path / "model", tmp_path / "baseline", tmp_path / "evaluation"
 
 
 def test_a_registration_that_was_cut_short_is_completed(
-    store: ObjectStore, training_request: TrainingRequest, files: tuple[Path, Path]
+    store: ObjectStore, training_request: TrainingRequest, files: tuple[Path, Path, Path]
 ) -> None:
     arguments = Arguments.of(training_request)
     first = publish(store, arguments, made_from(arguments), *files)
@@ -72,12 +74,13 @@ def test_a_registration_that_was_cut_short_is_completed(
     assert again.artifact == first.artifact
     assert store.get_bytes(f"{again.artifact}/model.joblib") == MODEL
     manifest = ModelManifest.model_validate_json(store.get_bytes(again.manifest or "", again.manifest_digest))
-    for file in manifest.files:
+    assert manifest.baseline is not None
+    for file in (*manifest.files, manifest.baseline):
         store.get_bytes(f"{again.artifact}/{file.path}", file.digest)
 
 
 def test_the_configuration_is_part_of_the_version(
-    store: ObjectStore, training_request: TrainingRequest, files: tuple[Path, Path]
+    store: ObjectStore, training_request: TrainingRequest, files: tuple[Path, Path, Path]
 ) -> None:
     arguments = Arguments.of(training_request)
     names = {publish(store, arguments, made_from(arguments), *files).artifact}
@@ -95,7 +98,7 @@ def test_the_configuration_is_part_of_the_version(
 
 @pytest.mark.parametrize("field", ["today", "run", "runUid", "prefix"])
 def test_what_does_not_make_a_version(
-    store: ObjectStore, training_request: TrainingRequest, files: tuple[Path, Path], field: str
+    store: ObjectStore, training_request: TrainingRequest, files: tuple[Path, Path, Path], field: str
 ) -> None:
     arguments = Arguments.of(training_request)
     first = publish(store, arguments, made_from(arguments), *files)
@@ -106,7 +109,7 @@ def test_what_does_not_make_a_version(
 
 
 def test_only_the_model_that_was_evaluated_is_registered(
-    store: ObjectStore, training_request: TrainingRequest, files: tuple[Path, Path]
+    store: ObjectStore, training_request: TrainingRequest, files: tuple[Path, Path, Path]
 ) -> None:
     arguments = Arguments.of(training_request)
     files[0].write_bytes(b"another model")
@@ -115,8 +118,18 @@ def test_only_the_model_that_was_evaluated_is_registered(
     assert not list(store.list("models/"))
 
 
+def test_only_the_baseline_that_was_evaluated_is_registered(
+    store: ObjectStore, training_request: TrainingRequest, files: tuple[Path, Path, Path]
+) -> None:
+    arguments = Arguments.of(training_request)
+    files[1].write_bytes(b"another baseline")
+    with pytest.raises(RefusalError, match="The baseline that is registered has digest"):
+        publish(store, arguments, made_from(arguments), *files)
+    assert not list(store.list("models/"))
+
+
 def test_another_version_in_the_same_folder_is_refused(
-    store: ObjectStore, training_request: TrainingRequest, files: tuple[Path, Path]
+    store: ObjectStore, training_request: TrainingRequest, files: tuple[Path, Path, Path]
 ) -> None:
     arguments = Arguments.of(training_request)
     first = publish(store, arguments, made_from(arguments), *files)
@@ -127,7 +140,7 @@ def test_another_version_in_the_same_folder_is_refused(
 
 
 def test_undefined_metrics_are_left_out(
-    store: ObjectStore, training_request: TrainingRequest, files: tuple[Path, Path]
+    store: ObjectStore, training_request: TrainingRequest, files: tuple[Path, Path, Path]
 ) -> None:
     arguments = Arguments.of(training_request)
     result = publish(store, arguments, made_from(arguments), *files)

@@ -156,7 +156,9 @@ def test_the_stored_version_verifies(world: Any, first: Run) -> None:
     assert manifest.digests == registered.digests
     assert manifest.model_digest == digest_json([file.wire() for file in manifest.files])
     assert registered.artifact == f"models/flights/flight-delays/{manifest.model_digest[7:17]}"
-    for file in manifest.files:
+    assert manifest.baseline is not None
+    assert manifest.baseline.size < 1 << 20
+    for file in (*manifest.files, manifest.baseline):
         assert digest_bytes(world.store.get_bytes(f"{registered.artifact}/{file.path}")) == file.digest
     assert [field.name for field in manifest.inputs] == [
         *first.request.inputs,

@@ -15,7 +15,7 @@ from slipway.adapters.jobs import manifest
 from slipway.api.meta import parse_decimal, parse_time
 from slipway.api.modelrollout import Check, CheckStatus
 from slipway.api.reasons import Reason
-from slipway.api.rollout_predictions import DELTA_METRICS, Comparison, PredictionLogStatus, SliceComparison
+from slipway.api.rollout_predictions import DELTA_METRICS, Comparison, SliceComparison
 from slipway.api.rollout_steps import Step
 from slipway.contracts.predictions import CompareResult, Deltas
 from slipway.controllers.modelrollout.errands import Errand, offset, sweep_day
@@ -36,6 +36,7 @@ _FIELDS = {
     "meanAbsoluteDelta": ("mean_absolute_delta", "The mean difference of probabilities is {}"),
     "worstDelta": ("worst_delta", "The greatest difference of probabilities is {}"),
     "populationStability": ("population_stability", "The population stability index is {}"),
+    "coveragePercent": ("coverage_percent", "The model was sure enough of {} % of its answers"),
 }
 
 
@@ -122,6 +123,7 @@ def _numbers(snapshot: Snapshot, result: CompareResult) -> dict[str, object]:
             worst_delta=each.worst_delta,
             rows=_rows(each),
             population_stability=each.population_stability,
+            coverage_percent=each.candidate_coverage_percent,
         )
         for each in result.slices
     ]
@@ -129,7 +131,7 @@ def _numbers(snapshot: Snapshot, result: CompareResult) -> dict[str, object]:
     worst = max(measured, key=lambda each: parse_decimal(each.decision_change_percent or "0"), default=None)
     bucket = snapshot.predictions.store.bucket if snapshot.predictions else ""
     return {
-        "message": _said(overall),
+        "message": _said(overall) + _coverage(overall),
         "pairs": overall.pairs,
         "unpaired_stable": overall.unpaired_stable,
         "unpaired_candidate": overall.unpaired_candidate,
@@ -141,6 +143,8 @@ def _numbers(snapshot: Snapshot, result: CompareResult) -> dict[str, object]:
         "population_stability": overall.population_stability,
         "kolmogorov_smirnov": overall.kolmogorov_smirnov,
         "jensen_shannon": overall.jensen_shannon,
+        "coverage_percent": overall.candidate_coverage_percent,
+        "stable_coverage_percent": overall.stable_coverage_percent,
         "worst_slice": worst.name if worst is not None else None,
         "slices": slices or None,
         "report": f"s3://{bucket}/{result.page}" if result.page and bucket else None,
@@ -159,6 +163,19 @@ def _said(overall: Deltas) -> str:
         f"{overall.decision_change_percent} % of {overall.pairs} requests got another decision; probabilities differ by"
         f" {overall.mean_absolute_delta} on average and {overall.worst_delta} at most."
     )
+
+
+def _coverage(overall: Deltas) -> str:
+    """A sentence where a version abstained, to follow another; empty where none did."""
+    stable, candidate = overall.stable_coverage_percent, overall.candidate_coverage_percent
+    if {stable, candidate} <= {None, "100"}:
+        return ""
+    found = [
+        f"{share} % of the {whose}'s"
+        for share, whose in ((candidate, "candidate"), (stable, "stable version"))
+        if share
+    ]
+    return f" Models were sure enough of {' and '.join(found)} answers."
 
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
@@ -187,14 +204,21 @@ def _judged(check: Check, comparison: Comparison) -> CheckStatus:
     if value is None or (counted or 0) < check.minimum_pairs:
         return _inconclusive(check, f"{counted or 0} of {check.minimum_pairs} {what}.", counted or 0)
     over = f"{sentence.format(value)} over {counted} {what}"
-    too_much = parse_decimal(value) > (parse_decimal(check.max) if check.max is not None else Decimal(0))
+    beyond = _beyond(check, parse_decimal(value))
     return CheckStatus(
         name=check.name,
-        verdict="Failed" if too_much else "Success",
+        verdict="Failed" if beyond else "Success",
         value=value,
         requests=counted or 0,
-        message=f"{over}, above the maximum of {check.max}." if too_much else f"{over}.",
+        message=f"{over}{beyond}.",
     )
+
+
+def _beyond(check: Check, value: Decimal) -> str:
+    """How a value breaks its bound, to follow a clause; empty when it does not. Coverage has a least value."""
+    if check.min is not None:
+        return f", below the minimum of {check.min}" if value < parse_decimal(check.min) else ""
+    return f", above the maximum of {check.max}" if value > parse_decimal(check.max or "0") else ""
 
 
 def _inconclusive(check: Check, message: str, counted: int = 0) -> CheckStatus:
@@ -207,7 +231,7 @@ def _needs_own(check: Check, step: Step, state: State) -> bool:
         return False
     if step.mirror is not None:
         return True
-    return step.analyze is not None and check.metric == "populationStability" and state.weight < 100
+    return step.analyze is not None and check.metric not in DELTA_METRICS and state.weight < 100
 
 
 def _own(state: State) -> Comparison | None:
@@ -271,8 +295,3 @@ def next_look(snapshot: Snapshot, state: State, now: datetime) -> float | None:
     began = now - offset(snapshot.rollout)
     midnight = began.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     return (midnight - began).total_seconds() + 1
-
-
-def status(state: State) -> PredictionLogStatus | None:
-    """What is remembered of sweeps."""
-    return PredictionLogStatus(swept_day=state.swept_day) if state.swept_day else None

@@ -34,12 +34,16 @@ class Version:
 
     :param created: when it was recorded: the newest is the last one recorded
     :param outputs: fields of its answers as names and types; empty when the record does not say
+    :param baseline: whether its servers can fall back to one
+    :param inputs: as the record has them
     """
 
     model: Model
     created: datetime
     passed: bool
     outputs: tuple[tuple[str, str], ...] = ()
+    baseline: bool = False
+    inputs: Sequence[Mapping[str, Any]] = field(default=(), compare=False)
 
     @property
     def name(self) -> str:
@@ -199,7 +203,9 @@ def read_versions(objects: Iterable[Object], project: str) -> dict[str, Version]
             online_features=bool(spec.get("featureService")),
         )
         outputs = tuple((each["name"], each["type"]) for each in spec.get("outputs") or ())
-        found[model.name] = Version(model, _created(obj), bool(spec["passed"]), outputs)
+        baseline = "baselineDigest" in spec
+        inputs = spec["inputs"]
+        found[model.name] = Version(model, _created(obj), bool(spec["passed"]), outputs, baseline, inputs)
     return found
 
 

@@ -13,6 +13,7 @@ from slipway.controllers.modelrollout import (
     notices,
     outputs,
     people,
+    readers,
     retrying,
     selection,
     sessions,
@@ -42,6 +43,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     choice = selection.choose(snapshot, state)
     selection.select(snapshot, state, choice, now)
     outputs.tell(snapshot, state, now)
+    readers.tell(snapshot, state, now)
     comparing.take_in(snapshot, state, now)
     progress = steps.advance(snapshot, state, promoted, now)
     if not analysis.needs_previous(state):

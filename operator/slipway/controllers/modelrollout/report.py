@@ -17,10 +17,12 @@ from slipway.api.modelrollout import (
     StepStatus,
 )
 from slipway.api.reasons import Reason
-from slipway.controllers.modelrollout import admission, analysis, checks, comparing, posture, retrying
+from slipway.controllers.modelrollout import admission, analysis, checks, posture, retrying
+from slipway.controllers.modelrollout.abstaining import state_baseline
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.layout import Layout, may_route
 from slipway.controllers.modelrollout.predictionlog import state_log
+from slipway.controllers.modelrollout.readers import report_log
 from slipway.controllers.modelrollout.selection import Choice
 from slipway.controllers.modelrollout.state import Member, State
 from slipway.controllers.modelrollout.steps import Progress
@@ -61,7 +63,7 @@ def report(
         history=state.history or None,
         handled=_handled(state),
         comparisons=state.comparisons or None,
-        prediction_log=comparing.status(state),
+        prediction_log=report_log(snapshot, state),
         paused=state.paused,
         promote_full=state.promote_full,
         undo=state.undo,
@@ -75,6 +77,7 @@ def report(
     _state_stalled(conditions, snapshot, state, choice, progress)
     _state_statistics(conditions, snapshot, state)
     state_log(conditions, snapshot)
+    state_baseline(conditions, snapshot, state)
     _state_analysis(conditions, snapshot, state)
     admission.state_access(conditions, snapshot, now)
     retrying.state_retry(conditions, snapshot, state)

@@ -107,6 +107,7 @@ def record(run: TrainingRun, result: RegisterResult, location: Location) -> dict
                     "metrics",
                     "score",
                     "baselines",
+                    "baseline_digest",
                     "verdicts",
                     "passed",
                 }

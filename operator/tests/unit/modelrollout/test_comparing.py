@@ -29,6 +29,7 @@ _A_DAY = timedelta(days=1)
 V2 = f"{PROJECT}-{2:010x}"
 SHADOW: list[Object] = [{"name": "copies", "mirror": {"percent": 100, "for": "20s"}}, {"name": "all", "setWeight": 100}]
 STABILITY: Object = {"name": "stable", "source": "PredictionLog", "metric": "populationStability", "max": "0.2"}
+COVERAGE: Object = {"metric": "coveragePercent", "max": None}
 DECISIONS: Object = {
     "name": "decisions",
     "source": "PredictionLog",
@@ -111,7 +112,14 @@ class LoggingWorld(World):
         return found[-1]
 
 
-def result(*, pairs: int = 1000, changed: str = "1", stability: str = "0.01", evenings: str = "1") -> CompareResult:
+def result(
+    *,
+    pairs: int = 1000,
+    changed: str = "1",
+    stability: str = "0.01",
+    evenings: str = "1",
+    coverage: str | None = "100",
+) -> CompareResult:
     """What a Job may find."""
     values: dict[str, Any] = {
         "pairs": pairs,
@@ -123,6 +131,8 @@ def result(*, pairs: int = 1000, changed: str = "1", stability: str = "0.01", ev
         "mean_absolute_delta": "0.01" if pairs else None,
         "worst_delta": "0.3" if pairs else None,
         "population_stability": stability,
+        "candidate_coverage_percent": coverage,
+        "stable_coverage_percent": "100",
     }
     part = {**values, "decision_change_percent": evenings if pairs else None}
     page = "jobs/flights/x/report.html"
@@ -273,6 +283,10 @@ def test_without_credentials_checks_say_that_nothing_is_logged(world: LoggingWor
         ({"slice": "evenings"}, {"evenings": "3"}, "Failed", "3 % over 1000 pairs, above the maximum of 2."),
         ({"slice": "evenings"}, {"changed": "3"}, "Success", "1 % over 1000 pairs."),
         ({"slice": "unknown"}, {}, "Inconclusive", "no slice unknown"),
+        ({**COVERAGE, "min": "90"}, {"coverage": "90"}, "Success", "90 % of its answers over 1000 answers of each"),
+        ({**COVERAGE, "min": "90"}, {"coverage": "89.9"}, "Failed", "below the minimum of 90."),
+        ({**COVERAGE, "min": "90"}, {"coverage": None}, "Inconclusive", "1000 of 100 answers of each version."),
+        ({**COVERAGE, "min": "90", "slice": "evenings"}, {"coverage": "95"}, "Success", "95 % of its answers"),
         ({"minimumPairs": 1001}, {}, "Inconclusive", "1000 of 1001 pairs."),
     ],
 )

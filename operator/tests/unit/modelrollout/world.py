@@ -201,6 +201,8 @@ class World:
         self._io = Io(self.stores, None, self._clock)  # type: ignore[arg-type]
         self._version = 100
         self.events: list[str] = []
+        self.notes: dict[str, str] = {}
+        """What Events of a reason said last."""
         self.writes = 0
         self._make_surroundings(spec or {})
 
@@ -366,6 +368,7 @@ class World:
             if status != (self.rollout.get("status") or {}):
                 self.writes += 1
                 self.events += [note.reason for note in plan.events]
+                self.notes |= {note.reason: note.message for note in plan.events}
                 self.put(MODEL_ROLLOUT, {**self.rollout, "status": status})
         return plan
 
