@@ -20,6 +20,8 @@ from slipway_pipelines.sql.engine import MEMORY_SHARE, container_limits, sandbox
 from slipway_pipelines.store import ObjectStore, ProgressWriter
 
 _DELTA_BINS = 20
+_PYTHON = 192 << 20
+"""Bytes of this process beside DuckDB's: libraries, and columns of one version at a time."""
 
 
 def run_compare(request: CompareRequest, store: ObjectStore, progress: ProgressWriter) -> CompareResult:
@@ -29,7 +31,8 @@ def run_compare(request: CompareRequest, store: ObjectStore, progress: ProgressW
     limits = container_limits()
     with tempfile.TemporaryDirectory(prefix="slipway-") as made:
         folder = Path(made).resolve()
-        with sandbox(folder, threads=limits.threads, memory=int(limits.memory * MEMORY_SHARE)) as connection:
+        memory = int((limits.memory - _PYTHON) * MEMORY_SHARE)
+        with sandbox(folder, threads=limits.threads, memory=memory) as connection:
             sides: dict[str, Side] = {}
             for number, side in enumerate(SIDES):
                 progress(f"read the answers of the {side} version", 30 * number)

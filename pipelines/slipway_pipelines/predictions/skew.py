@@ -13,6 +13,7 @@ from slipway_pipelines.predictions.text import decimal
 from slipway_pipelines.sql.engine import name
 
 _TOP = 20
+_JOINED = 10
 _NUMERIC = ("BIGINT", "DOUBLE", "INTEGER", "FLOAT")
 
 
@@ -27,15 +28,22 @@ def skews(connection: duckdb.DuckDBPyConnection, sides: Mapping[str, Side]) -> l
 
 
 def _changed(connection: duckdb.DuckDBPyConnection, inputs: list[str]) -> dict[str, float | None]:
-    measures = ", ".join(
-        f"100 * avg((s.inputs.{name(each)} IS DISTINCT FROM c.inputs.{name(each)})::INTEGER) AS {name(each)}"
-        for each in inputs
-    )
-    return numbers(
-        connection,
-        f"SELECT {measures} FROM pairs JOIN stable_all AS s USING (request_id, instance)"
-        " JOIN candidate_all AS c USING (request_id, instance)",
-    )
+    """Percent of pairs with another value, a few inputs at a time: a join holds their values."""
+    found: dict[str, float | None] = {}
+    for start in range(0, len(inputs), _JOINED):
+        some = inputs[start : start + _JOINED]
+        values = ", ".join(f"inputs.{name(each)} AS v{number}" for number, each in enumerate(some))
+        sides = [f"(SELECT request_id, instance, {values} FROM {side}_all)" for side in SIDES]
+        measures = ", ".join(
+            f"100 * avg((s.v{number} IS DISTINCT FROM c.v{number})::INTEGER) AS {name(each)}"
+            for number, each in enumerate(some)
+        )
+        found |= numbers(
+            connection,
+            f"SELECT {measures} FROM pairs JOIN {sides[0]} AS s USING (request_id, instance)"
+            f" JOIN {sides[1]} AS c USING (request_id, instance)",
+        )
+    return found
 
 
 def _skew(connection: duckdb.DuckDBPyConnection, each: str, kind: str, changed: float | None) -> InputSkew:

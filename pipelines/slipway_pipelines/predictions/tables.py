@@ -70,17 +70,37 @@ def load(connection: duckdb.DuckDBPyConnection, side: str, paths: Sequence[Path]
     source = f"{source} UNION ALL BY NAME {_LATER}"
     near = f"time >= {_time(window.since - PAD)} AND time < {_time(window.until + PAD)}"
     connection.execute(f"CREATE VIEW {side}_raw AS SELECT * FROM ({source}) WHERE {near}")
-    inside = f"time >= {_time(window.since)} AND time < {_time(window.until)}"
-    connection.execute(
-        f"CREATE TABLE {side}_all AS SELECT request_id, instance, time, label, probability, inputs, {inside} AS inside,"
-        f" coalesce(source, 'model') = 'model' AS answered_by_model FROM {side}_raw"
-        " QUALIFY row_number() OVER (PARTITION BY request_id, instance ORDER BY time, probability) = 1"
-    )
-    raw, kept = _count(connection, f"{side}_raw"), _count(connection, f"{side}_all")
+    duplicates = _keep_first(connection, side, window)
     left_out = redacted(paths)
-    return Side(
-        {each: kind for each, kind in _inputs(connection, side).items() if each not in left_out}, kept, raw - kept
+    inputs = {each: kind for each, kind in _inputs(connection, side).items() if each not in left_out}
+    return Side(inputs, _count(connection, f"{side}_all"), duplicates)
+
+
+def _keep_first(connection: duckdb.DuckDBPyConnection, side: str, window: Window) -> int:
+    """Make the table; how many answers were not the first.
+
+    Only instances that come twice are sorted, for which a sort has to hold all inputs: others stream through.
+    """
+    key = "request_id, instance"
+    connection.execute(
+        f"CREATE TABLE {side}_twice AS SELECT {key}, count(*) - 1 AS later FROM {side}_raw GROUP BY {key}"
+        " HAVING later > 0"
     )
+    inside = f"time >= {_time(window.since)} AND time < {_time(window.until)}"
+    columns = (
+        f"{key}, time, label, probability, inputs, {inside} AS inside,"
+        " coalesce(source, 'model') = 'model' AS answered_by_model"
+    )
+    connection.execute(
+        f"CREATE TABLE {side}_all AS SELECT {columns} FROM {side}_raw ANTI JOIN {side}_twice USING ({key})"
+    )
+    later = int(numbers(connection, f"SELECT coalesce(sum(later), 0) AS n FROM {side}_twice")["n"])
+    if later:
+        connection.execute(
+            f"INSERT INTO {side}_all SELECT {columns} FROM {side}_raw SEMI JOIN {side}_twice USING ({key})"
+            f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY time, probability) = 1"
+        )
+    return later
 
 
 def _inputs(connection: duckdb.DuckDBPyConnection, side: str) -> dict[str, str]:
