@@ -12,10 +12,10 @@ PYTEST_ARGS ?=
 # Python reads what it compiled once: without this, an environment that forbids bytecode pays 10 s for an import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup lock generate lint test test-slow e2e demo bench cluster clean
+.PHONY: help setup lock generate lint test test-rollouts test-slow e2e demo bench cluster clean
 
 help: ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9_-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9_-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(UV):
 	@python3 -m venv $(TOOLS)
@@ -70,9 +70,11 @@ test: setup lint ## Unit tests, and tests on a real kube-apiserver and etcd
 	@$(PY) -m pytest -n 4 $(SIDE_BY_SIDE) $(PYTEST_ARGS) e2e/tests operator/tests
 	@$(RUNNER_PY) -m pytest -n 3 $(SIDE_BY_SIDE) $(PYTEST_ARGS) serving/tests pipelines/tests examples/flight-delays/tests
 
-test-slow: setup ## Whole training runs, long histories, Feast's own join: minutes each
+test-rollouts: setup ## Rollouts on a real kube-apiserver, gateway and Envoy, with requests; long histories: minutes
 	@$(PY) -m slipway.cli.main cluster build --only kube-apiserver,etcd
-	@$(PY) -m pytest -m slow --timeout 900 $(PYTEST_ARGS) operator/tests e2e/tests
+	@$(PY) -m pytest -n 4 -m slow --dist loadfile --no-loadscope-reorder --timeout 900 $(PYTEST_ARGS) operator/tests e2e/tests
+
+test-slow: test-rollouts ## The same, and whole training runs, large logs, Feast's own join
 	@$(RUNNER_PY) -m pytest -m slow --timeout 900 $(PYTEST_ARGS) pipelines/tests serving/tests examples/flight-delays/tests
 
 cluster: setup ## A local kind cluster with everything Slipway runs on
