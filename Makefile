@@ -59,7 +59,7 @@ lint: setup ## Formatting, lint, types, import layers, generated files
 	@.venv/bin/ruff format --check --quiet .
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/mypy operator/slipway e2e/slipway_cluster e2e/slipway_demo e2e/journeys benchmarks
-	@.venv/bin/mypy --python-executable $(RUNNER_PY) pipelines/slipway_pipelines serving/slipway_server
+	@.venv/bin/mypy --python-executable $(RUNNER_PY) pipelines/slipway_pipelines serving/slipway_server e2e/teams
 	@.venv/bin/lint-imports
 	@$(PY) -m slipway.api.crd --check
 	@$(PY) -m benchmarks.page --check

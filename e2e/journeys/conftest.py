@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from secrets import token_hex
 
 import pytest
 
+from journeys.parcels import Parcels
 from slipway_demo.acts import Play
 from slipway_demo.install import Installed, install
 from slipway_demo.story import Story
+from slipway_demo.watcher import Watcher
 from slipway_demo.world import World
+
+KEEP = "--keep-parcels"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the journeys."""
+    parser.addoption(
+        KEEP, action="store_true", help="Leave the project parcels on the cluster, so that the next session has it."
+    )
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +43,38 @@ def installed(story: Story) -> Installed:
 def world(installed: Installed) -> World:
     """The cluster as a test sees it."""
     return installed.world
+
+
+@pytest.fixture(scope="module", autouse=True)
+def watcher(request: pytest.FixtureRequest) -> Iterator[Watcher | None]:
+    """Follows all rollouts while a module's journeys run; None where no test of it needs the cluster."""
+    items = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    if not any("installed" in item.fixturenames for item in items if item.module is request.module):
+        yield None
+        return
+    with Watcher(request.getfixturevalue("installed").cluster.kubeconfig) as following:
+        yield following
+
+
+@pytest.fixture(autouse=True)
+def invariants(watcher: Watcher | None) -> Iterator[None]:
+    """Fails a test at its end when a rollout broke a rule meanwhile: see `slipway_demo.invariants`."""
+    yield
+    if watcher is not None:
+        time.sleep(0.5)  # what was written last arrives
+        assert watcher.broken() == []
+
+
+@pytest.fixture(scope="session")
+def parcels(
+    installed: Installed, story: Story, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Parcels]:
+    """A small project with all the versions that journeys try."""
+    made = Parcels(installed, story, tmp_path_factory.mktemp("parcels"))
+    made.make()
+    yield made
+    if not request.config.getoption(KEEP):
+        made.clear()
 
 
 @pytest.fixture(scope="session")

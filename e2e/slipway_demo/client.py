@@ -7,6 +7,7 @@ import os
 import subprocess
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -95,14 +96,26 @@ class Counts:
 
 
 class SteadyClient:
-    """Sends real flights at a constant rate until it is stopped; `counters` is what it has counted so far."""
+    """Sends real flights at a constant rate until it is stopped; `counters` is what it has counted so far.
+
+    With `instances`, a file with one JSON object a line, it sends those instead of flights.
+    """
 
     def __init__(
-        self, url: str, *, model: str, rate: float, host: str | None = None, newcomer: str | None = None
+        self,
+        url: str,
+        *,
+        model: str,
+        rate: float,
+        host: str | None = None,
+        newcomer: str | None = None,
+        instances: Path | None = None,
     ) -> None:
         arguments = ["--url", url, "--model", model, "--rate", str(rate), "--seconds", str(BOUND_SECONDS), "--live"]
         if host:
             arguments += ["--host", host]
+        if instances:
+            arguments += ["--instances", str(instances)]
         if newcomer:
             arguments += ["--newcomer", newcomer, "--newcomer-after", "0", "--newcomer-percent", "25"]
         self.counters: dict[str, Any] = {}

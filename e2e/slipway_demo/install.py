@@ -75,6 +75,8 @@ def install(node: Node, name: str = "slipway") -> Installed:
         f"image.runner={images['slipway-runner']}",
         "--set",
         f"image.server={images['slipway-model-server']}",
+        "--set",
+        "rbac.envoyPatchPolicies=true",
         "--wait",
         "--timeout",
         "180s",
