@@ -9,10 +9,9 @@ from __future__ import annotations
 import io
 import json
 import random
-import time
 import urllib.request
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +19,7 @@ from urllib.parse import urlsplit
 from kubernetes.client.exceptions import ApiException
 from minio import Minio
 
-from slipway.api.meta import API_VERSION
+from slipway.api.meta import API_VERSION, parse_time
 from slipway_cluster.cluster import Cluster
 from slipway_demo.client import Counts, SteadyClient, remove
 from slipway_demo.install import Installed
@@ -316,15 +315,21 @@ class Rollout:
         self.serves(version)
 
     def rejected(self, version: str, seconds: float = 180) -> Obj:
-        """Waits until a version is rejected and everybody is served as before; the rejection, with its seconds."""
-        name, began = self.parcels.versions[version], time.monotonic()
+        """Waits until a version is rejected; the rejection. Says how long after its last step's begin that was."""
+        name, steps = self.parcels.versions[version], ["it was wanted"]
+        began = datetime.now(UTC)
 
         def entry(told: Obj) -> Obj | None:
+            nonlocal began
+            step = told.get("step") or {}
+            if step and step["name"] != steps[-1]:
+                steps.append(step["name"])
+                began = parse_time(step["startedAt"])
             return next((dict(each) for each in told.get("rejected") or () if each["name"] == name), None)
 
-        told = self.until(f"{version} is rejected", entry, seconds)
-        found = entry(told) or {}
-        self.node.add(f"after {time.monotonic() - began:.1f} s: {found['message']}").set("", "done")
+        found = entry(self.until(f"{version} is rejected", entry, seconds)) or {}
+        took = (parse_time(found["at"]) - began).total_seconds()
+        self.node.add(f"{took:.1f} s after {steps[-1]}").set(found["message"], "done")
         return found
 
     def condition(self, kind: str) -> Obj:

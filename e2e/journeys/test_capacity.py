@@ -11,7 +11,7 @@ from journeys.parcels import NAME, SMALL, Parcels, Rollout
 from slipway_demo.watcher import Watcher
 from slipway_demo.world import Obj
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 POOL = "scarce"
 GPU = "nvidia.com/gpu"

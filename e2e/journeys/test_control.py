@@ -14,7 +14,7 @@ from slipway_demo.acts import FIRST_MONTHS, PROJECT, RATE, ROLLOUT, Play
 from slipway_demo.client import upload
 from slipway_demo.world import Obj, status
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 STEPS: list[dict[str, Any]] = [
     {"name": "some", "setWeight": 20},

@@ -9,7 +9,7 @@ import pytest
 from journeys.parcels import BUCKET, NAME, Parcels, Rollout
 from slipway_demo.world import Obj
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 SHADOW = {"shadow": {"percent": 100, "for": "20s"}}
 DECISIONS = {"name": "decisions", "source": "PredictionLog", "metric": "decisionChangePercent", "max": "5"}

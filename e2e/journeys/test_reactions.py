@@ -8,7 +8,7 @@ import pytest
 
 from journeys.parcels import CANARY, Parcels, Rollout
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 ROLLBACK = {"automatic": True, "keepPrevious": "10m"}
 
@@ -66,7 +66,6 @@ def test_errors_are_hidden_where_they_are_asked_for_again(rollout: Rollout, parc
         "failed answers are asked for again", lambda _: rollout.condition("RetryOnStable").get("status") == "True", 30
     )
     rollout.client(strange=True)
-    rollout.until("it is tried no more", lambda told: told.get("candidate") is None)
     rejection = rollout.rejected("failing")
     assert "Check success failed" in rejection["message"]
     rollout.pin("first", rollback=ROLLBACK)

@@ -9,7 +9,7 @@ import pytest
 from journeys.parcels import Parcels, Rollout
 from slipway_demo.world import Obj
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 BLUE_GREEN = {"blueGreen": {"preview": [{"name": "x-preview", "exact": "yes"}]}}
 AB = {"ab": {"header": [{"name": "x-group", "exact": "b"}], "for": "10s", "onEnd": "Pause"}}
