@@ -68,7 +68,7 @@ CHECKS: list[Obj] = [
 def rows(count: int = ROWS) -> str:
     """Parcels as CSV: late is who goes far in the morning or not far in the afternoon, with some exceptions."""
     chance, start = random.Random(7), datetime(2026, 1, 1)
-    lines = ["id,at,depot,kilometres,hour,late"]
+    lines = ["id,sent_at,depot,kilometres,hour,late"]
     for number in range(count):
         kilometres, hour, depot = chance.randrange(1, 400), chance.randrange(24), chance.choice(DEPOTS)
         late = ((kilometres > 200) != (hour >= 12)) if chance.random() < 0.9 else chance.random() < 0.5
@@ -96,7 +96,7 @@ def project() -> list[Obj]:
     """Namespace, project and data. The project makes no versions by itself: journeys create the runs."""
     columns = {
         "id": "String",
-        "at": "Timestamp",
+        "sent_at": "Timestamp",
         "depot": "String",
         "kilometres": "Double",
         "hour": "Integer",
@@ -124,7 +124,7 @@ def project() -> list[Obj]:
                     "source": {"type": "S3", "s3": {"prefix": f"raw-{NAME}/", "format": "Csv"}},
                     "pollInterval": "5s",
                     "key": ["id"],
-                    "time": {"event": "at"},
+                    "time": {"event": "sent_at"},
                     "columns": [{"name": name, "type": kind} for name, kind in columns.items()],
                     "labels": {"column": "late", "guide": {"uri": "https://example.com/late", "version": "1"}},
                     "splits": {"type": "Time", "time": {}},
