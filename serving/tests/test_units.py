@@ -148,6 +148,12 @@ def test_typeguard_is_back_after_an_import_without_it() -> None:
     assert typeguard.typechecked is original
 
 
+def test_what_a_server_says_at_its_end_is_told_by_its_pod() -> None:
+    runtime = yaml.safe_load((REPOSITORY / "manifests/runtimes/slipway-sklearn.yaml").read_text())
+    [container] = runtime["spec"]["containers"]
+    assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+
+
 def test_runtime_is_restricted_and_can_write_to_tmp_only() -> None:
     runtime = yaml.safe_load((REPOSITORY / "manifests/runtimes/slipway-sklearn.yaml").read_text())
     [container] = runtime["spec"]["containers"]
