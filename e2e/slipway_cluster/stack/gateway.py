@@ -47,7 +47,7 @@ def values(names: Names) -> dict[str, Any]:
                 "gateway": {"controllerName": CONTROLLER},
                 "provider": {"type": "Kubernetes"},
                 "logging": {"level": {"default": "info"}},
-                # For `rollback.retryOnStable`; a cluster that strangers share would not have it.
+                # For `rollback.retryOnStable` of rollouts.
                 "extensionApis": {"enableEnvoyPatchPolicy": True},
             }
         },
