@@ -6,6 +6,7 @@ that they want to try. What training never saw (`STRANGE`) is what some versions
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import random
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from kubernetes.client.exceptions import ApiException
 from minio import Minio
 
 from slipway.api.meta import API_VERSION, parse_time
@@ -44,6 +44,7 @@ VERSIONS = {
 }
 """What each version does with a stranger, and its seed. `broken` is like others until a journey breaks its file."""
 MAKING_SECONDS = 600
+CODE = "journeys.slipway.dev/code"
 SMALL = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 CANARY: list[Obj] = [
     {"name": "some", "setWeight": 20},
@@ -134,8 +135,18 @@ def project() -> list[Obj]:
     ]
 
 
-def run(version: str, dataset_version: str, image: str) -> Obj:
-    """The run that makes one of VERSIONS."""
+def code_digest() -> str:
+    """Digest of the team's code, and of what its versions are to be like."""
+    parts = [VERSIONS, *(file.read_text() for file in sorted(TEAM.glob("*.py")))]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _failed(run: Obj) -> bool:
+    return bool(status(run).get("phase") == "Failed")
+
+
+def run(version: str, dataset_version: str, image: str, code: str) -> Obj:
+    """The run that makes one of VERSIONS; `code` is told by a label."""
     stranger, seed = VERSIONS[version]
     spec = {
         "projectRef": {"name": NAME},
@@ -146,7 +157,9 @@ def run(version: str, dataset_version: str, image: str) -> Obj:
         "seed": seed,
         "resources": SMALL,
     }
-    return _object("TrainingRun", f"{NAME}-{version}", {"spec": spec})
+    made = _object("TrainingRun", f"{NAME}-{version}", {"spec": spec})
+    made["metadata"]["labels"] = {CODE: code}
+    return made
 
 
 class Parcels:
@@ -163,18 +176,15 @@ class Parcels:
         self.strange.write_text(instances([STRANGE]))
 
     def make(self) -> None:
-        """All versions; none is made anew when an earlier session left them and nothing has changed since."""
+        """All versions; those that an earlier session left are taken, as long as the team's code is the same."""
         with self.story.add("Versions of parcels").running() as line:
-            image = self.cluster.build_team_image(NAME, TEAM)
+            code = code_digest()
+            left = self.world.objects("TrainingRun", NAME)
+            if any(each["metadata"].get("labels", {}).get(CODE) != code or _failed(each) for each in left):
+                self.clear()
+                left = []
             self._upload()
-            try:
-                self._apply(image)
-            except ApiException as error:
-                if error.status != 422:
-                    raise
-                self.clear()  # runs of another image: they do not change once they are created
-                self._upload()
-                self._apply(image)
+            self._apply(code, {each["metadata"]["name"] for each in left})
             for version in VERSIONS:
                 self.versions[version] = self._made(version)
             line.set(", ".join(f"{name} is {version}" for name, version in self.versions.items()))
@@ -209,7 +219,7 @@ class Parcels:
             store.make_bucket(BUCKET)
         store.put_object(BUCKET, f"raw-{NAME}/parcels.csv", io.BytesIO(content), len(content))
 
-    def _apply(self, image: str) -> None:
+    def _apply(self, code: str, left: set[str]) -> None:
         for manifest in project():
             self.world.apply(manifest)
         dataset_version = self.world.wait(
@@ -218,15 +228,17 @@ class Parcels:
             timeout=180,
             state=lambda: describe(self.world.get("Dataset", NAME, NAME)),
         )
-        for version in VERSIONS:
-            self.world.apply(run(version, str(dataset_version), image))
+        wanted = [version for version in VERSIONS if f"{NAME}-{version}" not in left]
+        image = self.cluster.build_team_image(NAME, TEAM) if wanted else ""
+        for version in wanted:
+            self.world.apply(run(version, str(dataset_version), image, code))
 
     def _made(self, version: str) -> str:
         name = f"{NAME}-{version}"
 
         def look() -> Obj | None:
             found = self.world.get("TrainingRun", name, NAME)
-            if status(found).get("phase") == "Failed":
+            if found is not None and _failed(found):
                 raise AssertionError(describe(found))
             return found if status(found).get("phase") == "Succeeded" else None
 
