@@ -13,7 +13,7 @@ from slipway_pipelines.predictions.text import decimal
 from slipway_pipelines.sql.engine import name
 
 _TOP = 20
-_JOINED = 10
+_JOINED = 5
 _NUMERIC = ("BIGINT", "DOUBLE", "INTEGER", "FLOAT")
 
 
@@ -33,15 +33,15 @@ def _changed(connection: duckdb.DuckDBPyConnection, inputs: list[str]) -> dict[s
     for start in range(0, len(inputs), _JOINED):
         some = inputs[start : start + _JOINED]
         values = ", ".join(f"inputs.{name(each)} AS v{number}" for number, each in enumerate(some))
-        sides = [f"(SELECT request_id, instance, {values} FROM {side}_all)" for side in SIDES]
+        stable, candidate = (f"(SELECT rowid AS {side}_place, {values} FROM {side}_all)" for side in SIDES)
         measures = ", ".join(
             f"100 * avg((s.v{number} IS DISTINCT FROM c.v{number})::INTEGER) AS {name(each)}"
             for number, each in enumerate(some)
         )
         found |= numbers(
             connection,
-            f"SELECT {measures} FROM pairs JOIN {sides[0]} AS s USING (request_id, instance)"
-            f" JOIN {sides[1]} AS c USING (request_id, instance)",
+            f"SELECT {measures} FROM pairs JOIN {stable} AS s USING (stable_place)"
+            f" JOIN {candidate} AS c USING (candidate_place)",
         )
     return found
 

@@ -29,6 +29,10 @@ _EMPTY = (
 )
 _LATER = "SELECT NULL::VARCHAR AS source WHERE false"
 """Columns that objects of earlier servers lack."""
+_OWN = ("request_id", "instance", "time", "label", "probability")
+"""What conditions of slices may name beside inputs."""
+_HIDDEN = {"inside": "inside", "answered_by_model": "answered_by_model", "place": "rowid"}
+"""Columns of `stable` and `candidate` that conditions cannot name; `place` is where `SIDE_all` has a row's inputs."""
 ALL = "true"
 """The slice that has all rows."""
 
@@ -126,12 +130,17 @@ def mark(
         _make_view(connection, side, sides[side])
         wheres = conditions if sides[side].rows else ["false"] * len(slices)  # without a row there are no inputs
         flags = [f"coalesce({sql}, false) AS slice_{number}" for number, sql in enumerate(wheres)]
-        columns = ", ".join(["request_id", "instance", "label", "probability", "answered_by_model", "inside", *flags])
+        hidden = [f"slipway_{each} AS {each}" for each in _HIDDEN]
+        columns = ", ".join(["request_id", "instance", "label", "probability", *hidden, *flags])
         connection.execute(f"CREATE TABLE {side} AS SELECT {columns} FROM {side}_rows")
     kept = ", ".join(["s.request_id", "s.instance", *(f"s.slice_{number}" for number in range(len(slices)))])
+    both = ", ".join(
+        f"{alias}.{each} AS {side}_{each}"
+        for alias, side in (("s", "stable"), ("c", "candidate"))
+        for each in ("label", "probability", "place")
+    )
     connection.execute(
-        f"CREATE TABLE pairs AS SELECT {kept}, s.label AS stable_label, c.label AS candidate_label,"
-        " s.probability AS stable_probability, c.probability AS candidate_probability"
+        f"CREATE TABLE pairs AS SELECT {kept}, {both}"
         " FROM stable AS s JOIN candidate AS c USING (request_id, instance) WHERE s.inside"
     )
     return notes
@@ -139,11 +148,10 @@ def mark(
 
 def _make_view(connection: duckdb.DuckDBPyConnection, side: str, has: Side) -> None:
     """`SIDE_rows`: the inputs as columns, beside what every row has. A column of ours hides an input of its name."""
-    own = {"request_id", "instance", "time", "label", "probability", "answered_by_model", "inside"}
-    inputs = [f"inputs.{name(each)} AS {name(each)}" for each in has.inputs if each.lower() not in own]
-    connection.execute(
-        f"CREATE OR REPLACE VIEW {side}_rows AS SELECT {', '.join([*sorted(own), *inputs])} FROM {side}_all"
-    )
+    inputs = [f"inputs.{name(each)} AS {name(each)}" for each in has.inputs if each.lower() not in _OWN]
+    hidden = [f"{value} AS slipway_{each}" for each, value in _HIDDEN.items()]
+    columns = ", ".join([*_OWN, *hidden, *inputs])
+    connection.execute(f"CREATE OR REPLACE VIEW {side}_rows AS SELECT {columns} FROM {side}_all")
 
 
 def _condition(
