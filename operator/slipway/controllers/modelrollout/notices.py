@@ -33,6 +33,7 @@ GIVEN_UP_AFTER = timedelta(hours=24)
 
 _ALERTS: Mapping[str, Severity] = {
     Reason.Started: "info",
+    Reason.LogChanges: "info",
     Reason.Promoted: "info",
     Reason.Stopped: "info",
     Reason.WaitingForHook: "warning",

@@ -240,7 +240,7 @@ class Guards(World):
         self.refusal = ""
         super().__init__({"consumers": consumers, **spec})
         doors = Doors("slipway-system", self.secrets, self.cluster, self.usage)  # type: ignore[arg-type]
-        self.controller = ModelRolloutController(self.gateway, doors)
+        self.controller = ModelRolloutController(self.gateway, doors, webhooks=self.receivers)
 
     def execute(self, action: object) -> None:
         kinds = {each.kind: each for each in (SECURITY_POLICY, BACKEND_TRAFFIC_POLICY, NETWORK_POLICY)}

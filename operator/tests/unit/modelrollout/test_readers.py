@@ -20,8 +20,12 @@ CARRIER = {"name": "carrier", "type": "String", "source": "Request"}
 HOUR = {"name": "hour", "type": "Integer", "source": "Request"}
 
 
+ALERT: Object = {"name": "team", "type": "Webhook", "secretRef": {"name": "team"}, "severity": "info"}
+
+
 def logging_world(*consumers: Object, **log: object) -> Guards:
-    world = Guards(list(consumers), **{**LOGGING, "predictionLog": {**LOGGING["predictionLog"], **log}})
+    spec = {"predictionLog": {**LOGGING["predictionLog"], **log}, "alerts": [ALERT]}
+    world = Guards(list(consumers), **spec)
     world.secrets.values["site-key"] = {"apiKey": "k" * 20}
     allow_logging(world)
     return world
@@ -61,6 +65,8 @@ def test_readers_are_told_once_before_a_version_logs_in_another_form(after: list
     expected = f"Version {second} logs other inputs than {first}: {says} Tell audit (audit@example.com)."
     assert world.notes.get("LogChanges") == (expected if says else None)
     assert world.events.count("LogChanges") == (1 if says else 0)
+    alerts = [(each.severity, each.message) for each in world.status.notices or () if each.reason == "LogChanges"]
+    assert alerts == ([("info", expected)] if says else [])
 
 
 @pytest.mark.parametrize(
