@@ -32,7 +32,7 @@ def run_compare(request: CompareRequest, store: ObjectStore, progress: ProgressW
     with tempfile.TemporaryDirectory(prefix="slipway-") as made:
         folder = Path(made).resolve()
         memory = int((limits.memory - _PYTHON) * MEMORY_SHARE)
-        with sandbox(folder, threads=limits.threads, memory=memory) as connection:
+        with sandbox(folder, threads=limits.threads, memory=memory, tables_on_disk=True) as connection:
             sides: dict[str, Side] = {}
             for number, side in enumerate(SIDES):
                 progress(f"read the answers of the {side} version", 30 * number)

@@ -83,28 +83,28 @@ def load(connection: duckdb.DuckDBPyConnection, side: str, paths: Sequence[Path]
 def _keep_first(connection: duckdb.DuckDBPyConnection, side: str, window: Window) -> int:
     """Make the table; how many answers were not the first.
 
-    Only instances that come twice are sorted, for which a sort has to hold all inputs: others stream through.
+    Only instances that come twice are sorted, for which a sort has to hold all inputs: others stream through. They are
+    counted by a hash of eight bytes; those that merely share one are sorted too.
     """
-    key = "request_id, instance"
+    key = "hash(request_id, instance)"
     connection.execute(
-        f"CREATE TABLE {side}_twice AS SELECT {key}, count(*) - 1 AS later FROM {side}_raw GROUP BY {key}"
-        " HAVING later > 0"
+        f"CREATE TABLE {side}_twice AS SELECT {key} AS key FROM {side}_raw GROUP BY key HAVING count(*) > 1"
     )
     inside = f"time >= {_time(window.since)} AND time < {_time(window.until)}"
     columns = (
-        f"{key}, time, label, probability, inputs, {inside} AS inside,"
+        f"request_id, instance, time, label, probability, inputs, {inside} AS inside,"
         " coalesce(source, 'model') = 'model' AS answered_by_model"
     )
-    connection.execute(
-        f"CREATE TABLE {side}_all AS SELECT {columns} FROM {side}_raw ANTI JOIN {side}_twice USING ({key})"
-    )
-    later = int(numbers(connection, f"SELECT coalesce(sum(later), 0) AS n FROM {side}_twice")["n"])
-    if later:
+    twice = f"JOIN {side}_twice ON {key} = {side}_twice.key"
+    connection.execute(f"CREATE TABLE {side}_all AS SELECT {columns} FROM {side}_raw ANTI {twice}")
+    once = _count(connection, f"{side}_all")
+    again = _count(connection, f"(SELECT 1 FROM {side}_raw SEMI {twice})")
+    if again:
         connection.execute(
-            f"INSERT INTO {side}_all SELECT {columns} FROM {side}_raw SEMI JOIN {side}_twice USING ({key})"
-            f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY time, probability) = 1"
+            f"INSERT INTO {side}_all SELECT {columns} FROM {side}_raw SEMI {twice}"
+            " QUALIFY row_number() OVER (PARTITION BY request_id, instance ORDER BY time, probability) = 1"
         )
-    return later
+    return once + again - _count(connection, f"{side}_all")
 
 
 def _inputs(connection: duckdb.DuckDBPyConnection, side: str) -> dict[str, str]:

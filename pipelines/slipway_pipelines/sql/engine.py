@@ -59,15 +59,18 @@ def _first_number(*paths: Path) -> int | None:
 
 
 @contextmanager
-def sandbox(folder: Path, *, threads: int, memory: int) -> Iterator[duckdb.DuckDBPyConnection]:
+def sandbox(
+    folder: Path, *, threads: int, memory: int, tables_on_disk: bool = False
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB that reads and writes files below `folder` only, in UTC, with `memory` bytes and `threads` threads.
 
     No network, no extensions, no other files, and no way for a statement to change that: user SQL runs here. One thread
-    gives the same bytes for the same rows.
+    gives the same bytes for the same rows. With `tables_on_disk`, tables may be larger than `memory`: a file has them,
+    which stays behind in the folder.
     """
     spill = folder / f".spill-{uuid.uuid4().hex}"
     connection = duckdb.connect(
-        ":memory:",
+        str(folder / f".tables-{uuid.uuid4().hex}") if tables_on_disk else ":memory:",
         config={
             "threads": str(threads),
             "memory_limit": f"{max(64, memory >> 20)}MiB",

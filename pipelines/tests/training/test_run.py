@@ -197,7 +197,6 @@ def test_no_column_that_is_sensitive_leaves_the_dataset(world: Any, first: Run, 
     assert columns == [*(field.name for field in first.registered.inputs), "arr_delayed"]
 
 
-pytestmark = pytest.mark.slow
 ASK_FEAST = """
 import json, sys
 from slipway_pipelines.features.feaststore import FeastDatabase, open_store
