@@ -378,7 +378,9 @@ class ServedVersion(ApiModel):
 
     name: ObjectName = Field(description="ModelVersion.")
     digest: Annotated[str, Field(max_length=71)] = Field(description="Digest of its model.")
-    service: ObjectName = Field(description="InferenceService.")
+    service: ObjectName = Field(
+        description="InferenceService; in Knative mode, where versions share one, the name that it would have."
+    )
     role: Literal["Stable", "Candidate", "Previous", "Retiring"] = Field(
         description="Part that it plays. Previous: kept warm after a promotion. Retiring: its servers are about to go."
     )

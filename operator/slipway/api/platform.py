@@ -107,6 +107,17 @@ class GatewayConfig(ApiModel):
     )
 
 
+class ServingConfig(ApiModel):
+    """How models are served."""
+
+    mode: Literal["Standard", "Knative"] = Field(
+        "Standard",
+        description="KServe's deployment mode. Standard: an InferenceService a version, split by the gateway. Knative:"
+        " one InferenceService a rollout, split by `canaryTrafficPercent`; without copies, header routes, consumers,"
+        " sessions and the gateway's statistics. Rollouts that serve already keep theirs.",
+    )
+
+
 class Images(ApiModel):
     """Container images that Slipway's own Jobs and servers run."""
 
@@ -142,6 +153,7 @@ class PlatformSpec(ApiModel):
     artifacts: Artifacts = Field(description="Where data, models and reports are kept.")
     features: Features = Field(description="Where Feast keeps its registry and its online values.")
     gateway: GatewayConfig = Field(description="How requests reach models.")
+    serving: ServingConfig = Field(default_factory=ServingConfig, description="How models are served.")
     images: Images = Field(default_factory=Images, description="Images of Slipway's own Jobs and servers.")
     webhooks: Webhooks = Field(
         default_factory=Webhooks, description="Where the operator may call for a project's hooks and alerts."

@@ -303,6 +303,16 @@ class Reason(StrEnum):
         "The gateway's statistics cannot be read, so checks stay Inconclusive.",
         "Correct `gateway.statisticsPort` of the Platform, or set `mergeBackends` in the gateway's EnvoyProxy.",
     )
+    UnsupportedInKnative = (
+        "UnsupportedInKnative",
+        "The Platform serves models in KServe's Knative mode, which cannot do what a field asks for.",
+        "The message names the fields and what to write instead, or ask an administrator for `serving.mode: Standard`.",
+    )
+    ServingModeChanged = (
+        "ServingModeChanged",
+        "The Platform's `serving.mode` changed while a rollout serves; what serves goes on, and nothing new is made.",
+        "Set the mode back, or make a rollout of another name and delete the old one.",
+    )
     Analyzing = ("Analyzing", "Checks run on the new version.", "Wait; `status.checks` has what was measured.")
     Compared = (
         "Compared",

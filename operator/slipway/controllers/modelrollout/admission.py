@@ -48,7 +48,7 @@ def admit(snapshot: Snapshot, layout: Layout, now: datetime) -> Layout:
 
 
 def _wanted(snapshot: Snapshot) -> bool:
-    return bool(snapshot.rollout.spec.consumers)
+    return bool(snapshot.rollout.spec.consumers) and snapshot.knative is None
 
 
 def _serving(snapshot: Snapshot) -> list[Consumer]:

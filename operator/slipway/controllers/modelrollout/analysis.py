@@ -122,7 +122,7 @@ def _given(snapshot: Snapshot, state: State, use: Use) -> dict[str, str]:
 
     def service(name: str | None) -> str:
         member = state.members.get(name or "")
-        return predictor_of(member.service) if member else ""
+        return snapshot.backend_of(name, member.service) if member else ""
 
     return {
         "rollout": snapshot.name,

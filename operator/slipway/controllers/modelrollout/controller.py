@@ -41,6 +41,7 @@ from slipway.controllers.modelrollout.facts import (
     read_server,
     read_versions,
 )
+from slipway.controllers.modelrollout.knative_facts import translate
 from slipway.controllers.modelrollout.plan import plan as make_plan
 from slipway.controllers.modelrollout.predictionlog import logging_of
 from slipway.controllers.modelrollout.sources import gateway_windows, read_jobs, read_templates, references
@@ -193,7 +194,7 @@ class ModelRolloutController:
         parent = setting.parent
         templates = read_templates(io, rollout)
         routes = io.owned(obj, HTTP_ROUTE)
-        return Snapshot(
+        snapshot = Snapshot(
             obj=obj,
             rollout=rollout,
             versions=read_versions(
@@ -221,6 +222,7 @@ class ModelRolloutController:
             answers=self._webhooks.read(owner),
             allowed_hosts=tuple(setting.platform.spec.webhooks.allowed_hosts) if setting.platform else (),
         )
+        return translate(io, snapshot, setting.platform)
 
     def _heard(self, io: Io, rollout: ModelRollout) -> Heard:
         owner = rollout.metadata.uid

@@ -11,6 +11,7 @@ from typing import Any
 from slipway.adapters import gateway as gw
 from slipway.adapters import kserve, webhooks
 from slipway.adapters.envoy_stats import Reading
+from slipway.adapters.knative import KnativeFacts
 from slipway.adapters.kserve import Model, Readiness, Trouble
 from slipway.adapters.measurements import Answer, Heard
 from slipway.adapters.predictions import PredictionLogging
@@ -142,6 +143,7 @@ class Snapshot:
     :param answers: what endpoints of hooks and alerts answered, by key
     :param allowed_hosts: what may be called beside Services of the namespace
     :param retry: what was found of the patch that repeats failed requests
+    :param knative: what Knative mode adds; None in Standard mode
     """
 
     obj: Object
@@ -167,6 +169,7 @@ class Snapshot:
     answers: Mapping[str, webhooks.Answer] = field(default_factory=dict)
     allowed_hosts: tuple[str, ...] = ()
     retry: RetryFacts = field(default_factory=RetryFacts)
+    knative: KnativeFacts | None = None
 
     @property
     def name(self) -> str:
@@ -184,6 +187,10 @@ class Snapshot:
     def server_of(self, version: str | None) -> Server | None:
         """The InferenceService of a version."""
         return next((each for each in self.servers.values() if each.version == version), None)
+
+    def backend_of(self, version: str | None, service: str) -> str:
+        """Name of the Kubernetes Service of a version's servers; empty while it has none in Knative mode."""
+        return self.knative.revision_of(version or "") if self.knative is not None else kserve.predictor_of(service)
 
 
 # ---- from objects ----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from slipway.adapters import alerts
-from slipway.adapters.kserve import PORT, predictor_of
+from slipway.adapters.kserve import PORT
 from slipway.adapters.webhooks import Request
 from slipway.api.meta import parse_duration
 from slipway.api.reasons import Reason
@@ -158,7 +158,8 @@ def _version(snapshot: Snapshot, state: State, name: str | None) -> Mapping[str,
         return None
     found = {"name": name, "digest": _digest(snapshot, state, name)}
     server = snapshot.server_of(name)
-    if server is not None:
+    backend = snapshot.backend_of(name, server.name) if server is not None else ""
+    if backend:
         port = "" if PORT == 80 else f":{PORT}"
-        found["url"] = f"http://{predictor_of(server.name)}.{snapshot.namespace}.svc{port}"
+        found["url"] = f"http://{backend}.{snapshot.namespace}.svc{port}"
     return found

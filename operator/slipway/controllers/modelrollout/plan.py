@@ -9,6 +9,7 @@ from slipway.controllers.modelrollout import (
     admission,
     analysis,
     comparing,
+    knative_layout,
     messages,
     notices,
     outputs,
@@ -20,7 +21,7 @@ from slipway.controllers.modelrollout import (
     steps,
 )
 from slipway.controllers.modelrollout.facts import Snapshot
-from slipway.controllers.modelrollout.layout import lay_out, next_removal, tear_down
+from slipway.controllers.modelrollout.layout import Layout, lay_out, next_removal, tear_down
 from slipway.controllers.modelrollout.notices import Told
 from slipway.controllers.modelrollout.report import report
 from slipway.controllers.modelrollout.state import State, recall
@@ -48,8 +49,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     progress = steps.advance(snapshot, state, promoted, now)
     if not analysis.needs_previous(state):
         _expire(state, now)
-    layout = admission.admit(snapshot, sessions.stick(snapshot, state, lay_out(snapshot, state, now)), now)
-    layout = retrying.repeat(snapshot, state, layout)
+    layout = _lay_out(snapshot, state, now)
     status = report(snapshot, state, selection.choose(snapshot, state), progress, layout, now)
     due = progress.hooks.asks if state.candidate else ()
     asks = [messages.question(snapshot, state, ask, str(status["phase"])) for ask in due]
@@ -61,6 +61,14 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     actions = (*layout.actions, *progress.actions, *jobs, *asks, *told.calls)
     look = _next_look(snapshot, state, progress, told, now)
     return Plan(actions, status, (*state.notes, *told.notes), look, "keep")
+
+
+def _lay_out(snapshot: Snapshot, state: State, now: datetime) -> Layout:
+    """What should be there: routes and an InferenceService a version, or, in Knative mode, one for all of them."""
+    if snapshot.knative is not None:
+        return knative_layout.lay_out(snapshot, state, now)
+    layout = admission.admit(snapshot, sessions.stick(snapshot, state, lay_out(snapshot, state, now)), now)
+    return retrying.repeat(snapshot, state, layout)
 
 
 def _expire(state: State, now: datetime) -> None:
@@ -86,7 +94,9 @@ def _next_look(snapshot: Snapshot, state: State, progress: Progress, told: Told,
 
 
 def _end(snapshot: Snapshot, since: datetime, now: datetime) -> Plan:
-    actions, done = tear_down(snapshot, since, now)
+    actions, done = (
+        knative_layout.tear_down(snapshot) if snapshot.knative is not None else tear_down(snapshot, since, now)
+    )
     patch = retrying.remove(snapshot)
     actions, done = (*patch, *actions), done and not patch
     return Plan(actions, requeue_after=None if done else WATCHING, finalizer="drop" if done else "keep")

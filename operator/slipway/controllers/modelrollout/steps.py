@@ -225,7 +225,8 @@ def _promote(snapshot: Snapshot, state: State, now: datetime) -> None:
     for member in list(state.members.values()):
         if member.role == "Previous":
             state.release(member.name)
-    if before is not None and capacity.is_scarce(snapshot.rollout.spec.serving):
+    # Knative ends the servers of a revision that has no requests.
+    if before is not None and (snapshot.knative is not None or capacity.is_scarce(snapshot.rollout.spec.serving)):
         state.release(before)
     elif before is not None and before in state.members:
         keep = parse_duration(snapshot.rollout.spec.rollback.keep_previous)
