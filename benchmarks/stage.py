@@ -140,7 +140,11 @@ class Stage:
             }
             for kind in ("Accepted", "ResolvedRefs")
         ]
-        parent = {"parentRef": PARENT, "controllerName": "slipway.dev/benchmark", "conditions": conditions}
+        parent = {
+            "parentRef": PARENT,
+            "controllerName": "gateway.envoyproxy.io/gatewayclass-controller",
+            "conditions": conditions,
+        }
         await self._status(HTTP_ROUTE, obj, {"parents": [parent]})
         for service in weights_of(obj):
             self._statistics.add(cluster_name(namespace, predictor_of(service), PORT))

@@ -33,6 +33,8 @@ MEMORY_ANNOTATION: Final = f"{GROUP}/orders"
 """What people ordered and still holds, on the weighted route: it outlives a lost status too."""
 SESSION_ANNOTATION: Final = f"{GROUP}/session"
 """The candidate whose clients are kept and the seed of their cookies, on the weighted route."""
+ENVOY_GATEWAY: Final = "gateway.envoyproxy.io/"
+"""What names of Envoy Gateway's controllers begin with; an installation may have several."""
 REQUEST_TIMEOUT: Final = "30s"
 MODEL_ROUTE_RULE: Final = "model"
 HEADER_ROUTE_RULE: Final = "headers"
@@ -283,11 +285,19 @@ def acceptance(route: Mapping[str, Any], parent: GatewayParentRef) -> Acceptance
     if min(accepted.get("observedGeneration", 0), resolved.get("observedGeneration", 0)) < generation:
         return Acceptance(reason="Pending", message="The gateway has not seen the newest weights yet.")
     seen = accepted["status"] == "True"
+    partly = find(conditions, "PartiallyInvalid") or {}
+    if partly.get("status") == "True":  # rules were dropped, or all of them are those of an earlier generation
+        return Acceptance(reason=partly.get("reason", "Unknown"), message=partly.get("message", ""))
     for condition in (accepted, resolved, available):
         if condition["status"] != "True":
             reason, message = condition.get("reason", "Unknown"), condition.get("message", "")
             return Acceptance(seen=seen, reason=reason, message=message)
     return Acceptance(seen=True, accepted=True)
+
+
+def controller_of(route: Mapping[str, Any], parent: GatewayParentRef) -> str:
+    """The name of the controller that runs the Gateway, as it says on a route; empty until it does."""
+    return str((_parent_status(route, parent) or {}).get("controllerName", ""))
 
 
 def _parent_status(route: Mapping[str, Any], parent: GatewayParentRef) -> Mapping[str, Any] | None:

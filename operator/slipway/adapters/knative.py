@@ -1,11 +1,11 @@
 """KServe in Knative mode: one InferenceService for all versions of a rollout, and what KServe makes of it.
 
-Each change of the InferenceService's template becomes a revision. Without `canaryTrafficPercent`, all requests go to the
-newest revision that is ready, whatever is in it; with it, that one gets so many percent, and the rest goes to the last
-revision that had all requests (`latestRolledoutRevision`, with the tag `prev`). KServe moves that memory by itself: to
-the newest revision once it has 100 percent, and back to the one before (`previousRolledoutRevision`) when a newest
-revision that had all requests gets fewer. All of this is read from the source of KServe 0.20: `createKnativeService`
-and `PropagateStatus`.
+Each change of its template becomes a revision. Without `canaryTrafficPercent`, all requests go to the newest revision
+that is ready, whatever is in it; with it, that one gets so many percent, and the rest goes to the last revision that
+had all requests (`latestRolledoutRevision`, with the tag `prev`). KServe moves that memory by itself: to the newest
+revision once it has 100 percent, and back to the one before (`previousRolledoutRevision`) when a newest revision that
+had all requests gets fewer. All of this is read from the source of KServe 0.20: `createKnativeService` and
+`PropagateStatus`.
 
 Annotations of an InferenceService are copied into the template, so that writing one makes a revision. Those that
 Slipway writes have a fixed text among the predictor's annotations, which go before.

@@ -87,7 +87,7 @@ def is_open(snapshot: Snapshot, now: datetime) -> bool:
     words = {each.standing.word if each is not None else "Missing" for each in needed}
     if words == {"Accepted"}:
         return True
-    if not snapshot.access.served or "Refused" in words or not _was_open(snapshot):
+    if not snapshot.access.served or snapshot.other_gateway or "Refused" in words or not _was_open(snapshot):
         return False
     return all(each is None or timedelta() <= now - each.created <= GRACE for each in needed)
 
@@ -220,6 +220,8 @@ def why_not_enforced(snapshot: Snapshot) -> tuple[str, str]:
         if live is not None and live.standing.word == "Refused":
             return Reason.PolicyRefused, f"The gateway refuses SecurityPolicy {name}: {live.standing.message}"
     for name, live in _needed(snapshot).items():
+        if snapshot.other_gateway and (live is None or live.standing.word == "Pending"):
+            return Reason.EnforcementUnsupported, f"Declared consumers need Envoy Gateway: {snapshot.other_gateway}."
         if live is None or live.standing.word == "Pending":
             return Reason.PolicyPending, f"The gateway has not accepted SecurityPolicy {name} yet."
     return "", ""

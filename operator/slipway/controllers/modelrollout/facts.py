@@ -94,6 +94,7 @@ class Route:
     :param serves: whether its host names and path are those of the spec
     :param memory: orders of people that outlive a lost status
     :param session: the candidate whose clients are kept, and the seed of their cookies
+    :param controller: the program that runs the Gateway
     """
 
     uid: str
@@ -106,6 +107,7 @@ class Route:
     memory: Memory = field(default_factory=Memory)
     session: str = ""
     deleting: bool = False
+    controller: str = ""
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,15 @@ class Snapshot:
         """The steps that a candidate takes: readers use this and never the spec, which may name a strategy instead."""
         return expand(self.rollout.spec)
 
+    @property
+    def other_gateway(self) -> str:
+        """Who runs the Gateway, where that is known and is not Envoy Gateway; empty otherwise."""
+        if self.route is None or self.parent is None or not self.route.controller:
+            return ""
+        if self.route.controller.startswith(gw.ENVOY_GATEWAY):
+            return ""
+        return f"Gateway {self.parent.namespace}/{self.parent.name} is run by {self.route.controller}"
+
     def server_of(self, version: str | None) -> Server | None:
         """The InferenceService of a version."""
         return next((each for each in self.servers.values() if each.version == version), None)
@@ -242,6 +253,7 @@ def read_route(obj: Object, rollout: ModelRollout, parent: GatewayParentRef) -> 
         serves=gw.serves(obj, rollout.spec.routing),
         memory=Memory.read(gw.memory_of(obj)),
         deleting=is_deleting(obj),
+        controller=gw.controller_of(obj, parent),
     )
 
 

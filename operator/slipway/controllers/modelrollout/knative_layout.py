@@ -1,4 +1,4 @@
-"""Where everything goes in Knative mode: one InferenceService, in which the plan's weights become a version and a percent.
+"""Where everything goes in Knative mode: the plan's weights become a version and a percent of one InferenceService.
 
 Who wants no request at a version that failed must know what KServe does. The specification of the stable version alone
 is no way back: until its new revision is ready, all requests go to the newest that is, the one that failed. So the way

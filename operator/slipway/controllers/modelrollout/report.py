@@ -17,7 +17,7 @@ from slipway.api.modelrollout import (
     StepStatus,
 )
 from slipway.api.reasons import Reason
-from slipway.controllers.modelrollout import admission, analysis, checks, posture, retrying
+from slipway.controllers.modelrollout import admission, analysis, checks, retrying, statistics
 from slipway.controllers.modelrollout.abstaining import state_baseline
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.layout import Layout, may_route
@@ -75,7 +75,7 @@ def report(
     _state_ready(conditions, snapshot, state, choice, now)
     _state_progressing(conditions, snapshot, state, choice, progress)
     _state_stalled(conditions, snapshot, state, choice, progress)
-    _state_statistics(conditions, snapshot, state)
+    statistics.state_statistics(conditions, snapshot, state)
     state_log(conditions, snapshot)
     state_baseline(conditions, snapshot, state)
     _state_analysis(conditions, snapshot, state)
@@ -362,23 +362,6 @@ def _held(snapshot: Snapshot, state: State) -> str:
     if snapshot.rollout.spec.rollback.automatic:
         return f"Its checks fail, but version {state.stable} has no ready server to go back to."
     return f"Its checks fail and spec.rollback.automatic is false: pin {state.stable} to end it, or correct the cause."
-
-
-def _state_statistics(conditions: Conditions, snapshot: Snapshot, state: State) -> None:
-    """Stated while checks cannot be measured though a candidate has requests."""
-    if not posture.is_tried(snapshot.steps, state) or not snapshot.rollout.spec.checks:
-        return
-    reading, candidate = snapshot.reading, state.members.get(state.candidate or "")
-    cluster = cluster_name(snapshot.namespace, predictor_of(candidate.service), PORT) if candidate else ""
-    message = ""
-    if not reading.proxies:
-        message = "The gateway has no proxy pods that can be asked, so checks stay Inconclusive."
-    elif not reading.reachable:
-        message = f"None of {reading.proxies} proxies answers at Platform spec.gateway.statisticsPort: correct it."
-    elif cluster not in reading.known:
-        message = f"The gateway counts nothing under {cluster}: set `mergeBackends` in its EnvoyProxy."
-    if message:
-        conditions.false("StatisticsAvailable", Reason.NoStatistics, message)
 
 
 def _state_analysis(conditions: Conditions, snapshot: Snapshot, state: State) -> None:

@@ -19,6 +19,8 @@ def repeat(snapshot: Snapshot, state: State, layout: Layout) -> Layout:
     """The layout with the patch, while requests are split; without it, when they are not."""
     if snapshot.parent is None or snapshot.retry.obstacle:
         return layout
+    if snapshot.other_gateway:
+        return replace(layout, actions=(*layout.actions, *remove(snapshot)))
     route = next((each for each in map(_weighted_route, layout.actions) if each and _is(snapshot, each)), None)
     if wanted(snapshot, state) and route is not None and snapshot.retry.listener:
         manifest = retry.policy(snapshot.namespace, snapshot.name, snapshot.parent, snapshot.retry.listener, route)
@@ -57,6 +59,9 @@ def state_retry(conditions: Conditions, snapshot: Snapshot, state: State) -> Non
         return
     if facts.obstacle:
         conditions.false(CONDITION, Reason.RetryUnsupported, facts.obstacle)
+    elif snapshot.other_gateway:
+        message = f"Failed requests can be repeated by Envoy Gateway only: {snapshot.other_gateway}."
+        conditions.false(CONDITION, Reason.RetryUnsupported, message)
     elif facts.standing.word == "Accepted":
         conditions.true(
             CONDITION, Reason.PoliciesAccepted, "A failed answer is asked for once more, of the other version."

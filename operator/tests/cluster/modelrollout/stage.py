@@ -247,6 +247,8 @@ class Stage:
         self.proxy = proxy
         self.servers = Servers()
         self._taken: list[tuple[str, int]] = []
+        self.controller = "gateway.envoyproxy.io/gatewayclass-controller"
+        """Who says that routes are accepted."""
 
     async def play(self) -> None:
         """Look, answer, look again."""
@@ -334,7 +336,11 @@ class Stage:
             }
             for kind in ("Accepted", "ResolvedRefs")
         ]
-        parent = {"parentRef": PARENT, "controllerName": "slipway.dev/test", "conditions": conditions}
+        parent = {
+            "parentRef": PARENT,
+            "controllerName": self.controller,
+            "conditions": conditions,
+        }
         await self._client.replace_status(route, HTTP_ROUTE, {"parents": [parent]})
 
     async def close(self) -> None:
