@@ -10,7 +10,7 @@ import pytest
 from slipway.lint import lint
 
 DOCS = Path(__file__).parents[4] / "docs"
-PAGES = ("rollouts/gateways.md", "rollouts/knative.md")
+PAGES = ("rollouts/gateways.md", "rollouts/knative.md", "rollouts/migrate-from-kserve.md")
 _BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
