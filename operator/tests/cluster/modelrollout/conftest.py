@@ -82,7 +82,7 @@ async def stage(
         yield one
 
 
-async def make_surroundings(client: Client, statistics_port: int) -> None:
+async def make_surroundings(client: Client, statistics_port: int, mode: str = "Standard") -> None:
     for name in ("slipway-system", "envoy"):
         with contextlib.suppress(AlreadyExists):
             await client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
@@ -91,6 +91,7 @@ async def make_surroundings(client: Client, statistics_port: int) -> None:
         "artifacts": {"s3": {"endpoint": "http://store:8333", "bucket": "slipway", "secretRef": secret}},
         "features": {"postgres": {"secretRef": secret}},
         "gateway": {"parentRef": PARENT, "statisticsPort": statistics_port},
+        "serving": {"mode": mode},
     }
     await client.apply(PLATFORM, made(PLATFORM, {"name": "default"}, spec))
     listeners = [{"name": "http", "port": 80, "protocol": "HTTP"}]

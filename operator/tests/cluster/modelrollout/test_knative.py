@@ -16,7 +16,7 @@ from slipway.adapters.kserve import Deployment, Model
 from slipway.api.modelrollout import Serving
 from slipway.controllers.modelrollout import ModelRolloutController
 from slipway.runtime.client import Client
-from slipway.runtime.resources import HTTP_ROUTE, INFERENCE_SERVICE, MODEL_ROLLOUT, MODEL_VERSION, PLATFORM, Object
+from slipway.runtime.resources import HTTP_ROUTE, INFERENCE_SERVICE, MODEL_ROLLOUT, MODEL_VERSION, Object
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -26,11 +26,6 @@ STEPS: list[Object] = [
     {"name": "everyone", "setWeight": 100},
 ]
 MODEL = Model("flight-delays-1", f"sha256:{'a' * 64}", "s3://slipway/models/1", f"sha256:{'c' * 64}", True)
-
-
-async def make_platform(client: Client) -> None:
-    await make_surroundings(client, 19001)
-    await client.merge(PLATFORM.key("default"), {"spec": {"serving": {"mode": "Knative"}}})
 
 
 @pytest.fixture
@@ -46,7 +41,7 @@ async def test_a_canary_runs_through_canary_traffic_percent(
     statistics: GatewayStatistics,
     eventually: Eventually,
 ) -> None:
-    await make_platform(client)
+    await make_surroundings(client, 19001, "Knative")
     key = MODEL_ROLLOUT.key(NAME, namespace)
     wanted = rollout(namespace, routing={"path": "/delays"}, steps=STEPS, checks=[])
     await client.create(MODEL_ROLLOUT, wanted)
@@ -78,7 +73,7 @@ async def test_what_knative_cannot_do_stalls_the_rollout(
     statistics: GatewayStatistics,
     eventually: Eventually,
 ) -> None:
-    await make_platform(client)
+    await make_surroundings(client, 19001, "Knative")
     await client.create(MODEL_ROLLOUT, rollout(namespace))
     await client.create(MODEL_VERSION, version(namespace, 1))
     await start_operator([ModelRolloutController(statistics)])
