@@ -392,7 +392,7 @@ class Journey:
         self.judge()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(EVENTS, min_size=1, max_size=25))
 def test_requests_go_only_where_they_may_and_the_end_is_quiet(events: list[tuple[str, Any]]) -> None:
     journey = Journey()
