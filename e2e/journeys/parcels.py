@@ -254,6 +254,10 @@ class Parcels:
         return made
 
 
+def _is_retiring(told: Obj) -> bool:
+    return any(each["role"] == "Retiring" for each in told.get("versions") or ())
+
+
 class Rollout:
     """One rollout of parcels' versions, and its clients."""
 
@@ -369,11 +373,15 @@ class Rollout:
         return total
 
     def stop(self) -> Counts:
-        """Ends the clients; what they have counted."""
+        """Ends the clients once no server is on its way out any more; what they have counted."""
         total = Counts()
-        for client in self._clients:
-            total.add(client.stop())
-        self._clients = []
+        try:
+            if self._clients:
+                self.until("nothing is on its way out", lambda told: not _is_retiring(told), 60)
+        finally:
+            for client in self._clients:
+                total.add(client.stop())
+            self._clients = []
         if total.sent:
             said = f"{total.sent} requests, {total.version_errors} errors of a version, {total.lost} lost"
             self.node.add("clients").set(f"{said}; {total.versions}", "done")

@@ -37,6 +37,7 @@ def test_blue_green_shows_a_version_to_some_and_then_changes_over(rollout: Rollo
     assert second not in rollout.counts().versions
     rollout.annotate(promote=f"approval:{second}")
     rollout.serves("second")
+    rollout.client()  # and goes on when everyone has changed over
 
     counts = rollout.stop()
     assert (counts.lost, counts.version_errors) == (0, 0), counts.losses
@@ -54,6 +55,7 @@ def test_a_header_chooses_between_two_versions_for_a_time(rollout: Rollout, parc
     assert third not in rollout.counts().versions
     rollout.annotate(promote=f"decision:{third}")
     rollout.serves("third")
+    rollout.client()
 
     counts = rollout.stop()
     assert (counts.lost, counts.version_errors) == (0, 0), counts.losses
