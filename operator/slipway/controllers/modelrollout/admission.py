@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from slipway.adapters import access
-from slipway.adapters.access import Credentials, Guarded, Limit
+from slipway.adapters.access import Credentials, Guarded, Limit, Standing
 from slipway.adapters.gateway import pin_of
 from slipway.api.meta import parse_time
 from slipway.api.reasons import Reason
@@ -89,7 +89,18 @@ def is_open(snapshot: Snapshot, now: datetime) -> bool:
         return True
     if not snapshot.access.served or snapshot.other_gateway or "Refused" in words or not _was_open(snapshot):
         return False
-    return all(each is None or timedelta() <= now - each.created <= GRACE for each in needed)
+    return all(each is None or _is_young(each, now) or _is_behind(each.standing) for each in needed)
+
+
+def _is_young(policy: LivePolicy, now: datetime) -> bool:
+    return timedelta() <= now - policy.created <= GRACE
+
+
+def _is_behind(standing: Standing) -> bool:
+    """Whether the gateway misses something that an older form of a policy names: a rule that went just before."""
+    return standing.word == "Accepted" or (
+        standing.word == "Pending" and bool(standing.message) and not standing.newest
+    )
 
 
 def _needed(snapshot: Snapshot) -> dict[str, LivePolicy | None]:
@@ -132,7 +143,7 @@ def _policies(snapshot: Snapshot, routes: Sequence[Object]) -> list[Action]:
         rules = {rule for route in routes for rule in access.key_rules(route)}
         if credentials == "Both" and rules:
             # Rules of routes that are left as they are in this pass stay covered.
-            rules |= _still_there(snapshot, apart) if apart else set()
+            rules |= _still_there(snapshot, apart, routes) if apart else set()
             actions.append(Apply(access.keys_policy(guarded, sorted(rules))))
             keep.add(f"{_POLICY}/{keys_policy}")
             if apart is None or apart.standing.word != "Accepted":
@@ -151,8 +162,10 @@ def _policies(snapshot: Snapshot, routes: Sequence[Object]) -> list[Action]:
     return [*actions, *_remove(snapshot, frozenset(keep))]
 
 
-def _still_there(snapshot: Snapshot, policy: LivePolicy) -> set[tuple[str, str]]:
+def _still_there(snapshot: Snapshot, policy: LivePolicy, written: Sequence[Object]) -> set[tuple[str, str]]:
+    """Rules of routes that this pass does not write. Of those that it writes, a rule that went may not be named."""
     routes = {snapshot.name, *(pin_of(service, snapshot.name) for service in snapshot.pins)}
+    routes -= {each["metadata"]["name"] for each in written}
     return {target for target in policy.targets if target[0] in routes}
 
 

@@ -266,10 +266,18 @@ class Guards(World):
         if not self.enforcing or not self.stores.list(HTTP_ROUTE, NAMESPACE):
             return
         for policy in self.stores.list(SECURITY_POLICY, NAMESPACE):
-            word = "False" if self.refusal else "True"
-            entry = stated(word, policy["metadata"]["generation"], self.refusal)
+            refusal = self.refusal or ("" if self._finds_targets(policy) else "TargetNotFound")
+            entry = stated("False" if refusal else "True", policy["metadata"]["generation"], refusal)
             if (policy.get("status") or {}).get("ancestors") != [entry]:
                 self.put(SECURITY_POLICY, {**policy, "status": {"ancestors": [entry]}})
+
+    def _finds_targets(self, policy: Object) -> bool:
+        rules = {
+            (route["metadata"]["name"], rule["name"])
+            for route in self.stores.list(HTTP_ROUTE, NAMESPACE)
+            for rule in route["spec"]["rules"]
+        }
+        return {(each["name"], each["sectionName"]) for each in policy["spec"].get("targetRefs", ())} <= rules
 
     @property
     def closed(self) -> bool:
@@ -431,6 +439,46 @@ def test_a_policy_of_somebody_else_on_the_same_routes_closes_them() -> None:
     world.run(3)
     assert world.closed
     assert (world.condition("AccessEnforced") or ("", ""))[:2] == ("False", "PolicyRefused")
+
+
+@pytest.mark.parametrize("delay", [0, 3], ids=["at once", "three seconds later"])
+def test_rules_that_go_with_a_candidate_close_no_route(delay: int) -> None:
+    steps = [
+        {"name": "half", "setWeight": 50},
+        {"name": "wait", "pause": {"for": "60s"}},
+        {"name": "everyone", "setWeight": 100},
+    ]
+    routing = {"path": "/delays", "stickiness": {"cookie": "visit", "for": "1h"}}
+    world = Guards([SITE, CREWS], routing=routing, steps=steps)
+    first = world.serve_first()
+    world.run(60)
+    world.add_version(2)
+    rules: set[str] = set()
+    ended = 0
+    for _ in range(400):
+        before = len(_rules(world))
+        world.step()
+        rules |= _rules(world)
+        assert not world.closed
+        if len(_rules(world)) < before:  # the gateway has seen the route and not yet the policy
+            policy = world.get(SECURITY_POLICY, "delays-access-keys")
+            assert policy is not None
+            older = stated("False", policy["metadata"]["generation"] - 1, "TargetNotFound")
+            world.put(SECURITY_POLICY, {**policy, "status": {"ancestors": [older]}})
+            world.enforcing, ended = False, delay
+        elif ended:
+            ended -= 1
+        else:
+            world.enforcing = True
+    assert {"session-stable-keys", "session-candidate-keys"} <= rules
+    assert not {"session-stable-keys", "session-candidate-keys"} & _rules(world)
+    assert world.status.stable != first
+    assert (world.condition("AccessEnforced") or ("",))[0] == "True"
+
+
+def _rules(world: Guards) -> set[str]:
+    route = world.get(HTTP_ROUTE, NAME)
+    return {each["name"] for each in route["spec"]["rules"]} if route else set()
 
 
 def test_the_route_stays_open_while_the_gateway_takes_in_a_newer_policy() -> None:
