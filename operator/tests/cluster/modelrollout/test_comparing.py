@@ -21,6 +21,8 @@ from slipway.runtime.resources import INFERENCE_SERVICE, JOB, MODEL_PROJECT, PLA
 pytestmark = pytest.mark.timeout(300)
 
 CHECK = {"name": "decisions", "source": "PredictionLog", "metric": "decisionChangePercent", "max": "2"}
+SURE = {"name": "sure", "source": "PredictionLog", "metric": "coveragePercent", "min": "85"}
+SERVING = {"abstain": {"below": "0.7", "fallback": "Baseline"}}
 STEPS: list[Object] = [
     {"name": "copies", "mirror": {"percent": 100, "for": "2s"}},
     {"name": "everyone", "setWeight": 100},
@@ -64,7 +66,7 @@ async def prepare(director: Director) -> None:
     await director.client.merge(
         PLATFORM.key("default"), {"spec": {"artifacts": {"s3": {"predictionLogSecretRef": secret}}}}
     )
-    wanted = rollout(director.namespace, steps=STEPS, checks=[CHECK], predictionLog={})
+    wanted = rollout(director.namespace, steps=STEPS, checks=[CHECK, SURE], predictionLog={}, serving=SERVING)
     await director.client.create(director.key.type, wanted)
 
 
@@ -79,7 +81,9 @@ async def end(director: Director, bucket: Bucket, job: Object, changed: str) -> 
     arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
     assert arguments[0] == "compare"
     request = CompareRequest.model_validate_json(bucket.objects[arguments[2]])
-    overall = Deltas(pairs=500, stable_rows=500, candidate_rows=500, decision_change_percent=changed)
+    counts = {"pairs": 500, "stable_rows": 500, "candidate_rows": 500}
+    shares = {"decision_change_percent": changed, "candidate_coverage_percent": "91", "stable_coverage_percent": "90"}
+    overall = Deltas.model_validate({**counts, **shares})
     bucket.objects[f"{arguments[6]}result.json"] = CompareResult(overall=overall, page=f"{arguments[6]}report.html")
     began = job["metadata"]["creationTimestamp"]
     conditions = [
@@ -105,14 +109,18 @@ async def test_a_version_that_decides_alike_is_promoted_and_servers_log(
     service = await director.client.get(INFERENCE_SERVICE.key("delays-0000000001", director.namespace))
     names = {each["name"] for each in service["spec"]["predictor"]["model"]["env"]}
     assert {"SLIPWAY_PREDICTION_LOG_PREFIX", "SLIPWAY_PREDICTION_LOG_S3_SECRET_KEY"} <= names
+    assert {"SLIPWAY_ABSTAIN_BELOW", "SLIPWAY_ABSTAIN_FALLBACK"} <= names
     second = await director.add_version(2)
     job = await eventually(lambda: compared(director), seconds=90, pause=0.2)
     request = await end(director, bucket, job, "1.5")
     assert (request.stable, request.candidate) == (first, second)
     assert [each.name for each in request.slices] == ["evenings"]
     await eventually(lambda: serves(director, second), seconds=90, pause=0.2)
-    (found,) = (await director.status())["comparisons"]
+    status = await director.status()
+    assert status["predictionLog"]["location"] == f"s3://slipway/predictions/{director.namespace}/delays/"
+    (found,) = status["comparisons"]
     assert (found["pairs"], found["decisionChangePercent"], found["step"]) == (500, "1.5", "copies")
+    assert (found["coveragePercent"], found["stableCoveragePercent"]) == ("91", "90")
     assert found["report"].startswith("s3://slipway/jobs/")
     assert found["finishedAt"] >= found["until"]
     assert len(await director.client.list(JOB, director.namespace)) == 1
