@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -101,6 +102,17 @@ class WindowStats:
 
 
 @dataclass(frozen=True)
+class Tally:
+    """Everything that was counted since a mark was first seen, however long ago.
+
+    :param watcher: names this counting; with another operator, or after a gap, another one begins at zero
+    """
+
+    watcher: str = ""
+    counts: Mapping[str, Counters] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Reading:
     """The gateway's statistics, for one rollout.
 
@@ -108,12 +120,14 @@ class Reading:
     :param reachable: how many of them answered lately
     :param known: clusters that every reachable proxy knows and finds healthy servers for
     :param windows: by cluster and window length in seconds
+    :param tally: since the mark, where that was asked for
     """
 
     proxies: int = 0
     reachable: int = 0
     known: frozenset[str] = frozenset()
     windows: Mapping[tuple[str, float], WindowStats] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
 
 
 def cluster_name(namespace: str, service: str, port: int) -> str:
@@ -225,6 +239,11 @@ class Series:
         return last[1].since(first[1]), last[0] - max(first[0], since)
 
     @property
+    def total(self) -> Counters:
+        """What was counted since the first sample."""
+        return self._points[-1][1] if self._points else Counters()
+
+    @property
     def newest(self) -> float:
         """When the last sample was taken; -inf before the first."""
         return self._points[-1][0] if self._points else float("-inf")
@@ -242,12 +261,31 @@ class Interest:
     :param clusters: names of Envoy clusters
     :param windows: lengths in seconds
     :param mark: names the present state of the rollout; windows never reach back before the mark was first seen
+    :param tally: whether everything since the mark is to be counted too
     """
 
     proxies: tuple[str, ...]
     clusters: tuple[str, ...]
     windows: tuple[float, ...]
     mark: str
+    tally: bool = False
+
+
+class _Tallying:
+    """Sums up what series gain from look to look, so that no samples of long ago have to be kept."""
+
+    def __init__(self, before: Mapping[tuple[str, str], Counters]) -> None:
+        self._watcher = secrets.token_hex(8)
+        self._seen = dict(before)
+        self._counts: dict[str, Counters] = {}
+
+    def add(self, now: Mapping[tuple[str, str], Counters]) -> Tally:
+        """Take in the totals of all series, by proxy and cluster. A series that is new has counted from zero."""
+        for (proxy, cluster), total in now.items():
+            gain = total.since(self._seen.get((proxy, cluster), Counters()))
+            self._counts[cluster] = self._counts.get(cluster, Counters()) + gain
+        self._seen.update(now)
+        return Tally(self._watcher, dict(self._counts))
 
 
 @dataclass(slots=True)
@@ -255,6 +293,7 @@ class _Tracking:
     interest: Interest
     until: float
     marked_at: float
+    tallying: _Tallying | None = None
 
 
 class _Proxy:
@@ -291,10 +330,14 @@ class GatewayStatistics:
         before = self._tracked.get(owner)
         kept = before is not None and before.interest.mark == interest.mark
         marked_at = before.marked_at if before is not None and kept else now
-        self._tracked[owner] = _Tracking(interest, now + LEASE, marked_at)
+        tallying = before.tallying if before is not None and kept else None
+        if interest.tally and tallying is None:
+            tallying = _Tallying(self._totals(interest))
+        self._tracked[owner] = _Tracking(interest, now + LEASE, marked_at, tallying)
         for base in interest.proxies:
             self._watch(base)
-        return self._reading(interest, marked_at, now)
+        tally = tallying.add(self._totals(interest)) if tallying is not None else Tally()
+        return self._reading(interest, marked_at, now, tally)
 
     def forget(self, owner: str) -> None:
         """The rollout has no questions any more; scrapers that nobody needs end by themselves."""
@@ -309,7 +352,15 @@ class GatewayStatistics:
         self._proxies.clear()
         self._tracked.clear()
 
-    def _reading(self, interest: Interest, marked_at: float, now: float) -> Reading:
+    def _totals(self, interest: Interest) -> dict[tuple[str, str], Counters]:
+        return {
+            (base, cluster): proxy.series[cluster].total
+            for base, proxy in self._proxies.items()
+            for cluster in interest.clusters
+            if cluster in proxy.series
+        }
+
+    def _reading(self, interest: Interest, marked_at: float, now: float, tally: Tally) -> Reading:
         # A proxy that is gone from the list has counted requests of this window: its series count until they are old.
         live = [self._proxies[base] for base in dict.fromkeys(interest.proxies)]
         reachable = [proxy for proxy in live if now - proxy.scraped_at <= STALE]
@@ -323,7 +374,7 @@ class GatewayStatistics:
             for cluster in interest.clusters
             for window in interest.windows
         }
-        return Reading(len(live), len(reachable), known, windows)
+        return Reading(len(live), len(reachable), known, windows, tally)
 
     def _window(self, cluster: str, since: float) -> WindowStats:
         total, seconds = Counters(), 0.0

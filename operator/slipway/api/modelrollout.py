@@ -42,6 +42,7 @@ from slipway.api.rollout_control import (
     UndoStatus,
     Who,
 )
+from slipway.api.rollout_experiment import ExperimentStatus
 from slipway.api.rollout_hooks import Alert, Hook, HookStatus, Notice
 from slipway.api.rollout_predictions import DELTA_METRICS, LOG_METRICS, Comparison, PredictionLog, PredictionLogStatus
 from slipway.api.rollout_steps import Step
@@ -270,13 +271,19 @@ class ModelRolloutSpec(ApiModel):
             "the last setWeight must be 100: add a step that gives the new version all requests",
         ),
         rule(
-            f"{_NO_STEPS} || {_WEIGHTS}.map(s, s.setWeight).isSorted()",
-            "weights must not fall from step to step: order the setWeight steps by weight",
+            f"{_NO_STEPS} || self.steps.filter(s, has(s.setWeight) || has(s.experiment))"
+            ".map(s, has(s.setWeight) ? s.setWeight : s.experiment.candidatePercent).isSorted()",
+            "weights must not fall from step to step: order setWeight and experiment.candidatePercent by weight",
         ),
         rule(
-            f"{_NO_STEPS} || self.steps.filter(s, has(s.mirror) || (has(s.setWeight) && s.setWeight > 0))"
-            ".map(s, has(s.mirror) ? 0 : 1).isSorted()",
-            "mirror is only for versions without requests: put mirror steps before the first setWeight above 0",
+            f"{_NO_STEPS} || self.steps.filter(s, has(s.mirror) || has(s.experiment)"
+            " || (has(s.setWeight) && s.setWeight > 0)).map(s, has(s.mirror) ? 0 : 1).isSorted()",
+            "mirror is only for versions without requests: put mirror steps before experiments and the first setWeight"
+            " above 0",
+        ),
+        rule(
+            f"{_NO_STEPS} || self.serving.capacity == 'Surge' || !self.steps.exists(s, has(s.experiment))",
+            "each arm of an experiment has servers of its own: set serving.capacity: Surge, or remove the experiment",
         ),
         rule(
             f"{_NO_STEPS} || self.steps.all(s, !has(s.setScale) || !has(s.setScale.replicas)"
@@ -381,8 +388,9 @@ class ServedVersion(ApiModel):
     service: ObjectName = Field(
         description="InferenceService; in Knative mode, where versions share one, the name that it would have."
     )
-    role: Literal["Stable", "Candidate", "Previous", "Retiring"] = Field(
-        description="Part that it plays. Previous: kept warm after a promotion. Retiring: its servers are about to go."
+    role: Literal["Stable", "Candidate", "Arm", "Previous", "Retiring"] = Field(
+        description="Part that it plays. Arm: it takes part in an experiment. Previous: kept warm after a promotion."
+        " Retiring: its servers are about to go."
     )
     ready: bool = Field(description="Whether its servers are ready.")
     desired_weight: Percent = Field(description="Percent of requests that it should get.")
@@ -493,6 +501,9 @@ class ModelRolloutStatus(Status):
         json_schema_extra=map_list("step"),
     )
     prediction_log: PredictionLogStatus | None = Field(None, description="State of the prediction log.")
+    experiments: list[ExperimentStatus] | None = Field(
+        None, max_length=4, description="Experiments and their reports, newest first.", json_schema_extra=ATOMIC_LIST
+    )
     analysis: list[AnalysisRun] | None = Field(
         None, max_length=4, description="What templates measured.", json_schema_extra=map_list("kind")
     )

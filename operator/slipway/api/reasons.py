@@ -314,6 +314,21 @@ class Reason(StrEnum):
         "Set the mode back, or make a rollout of another name and delete the old one.",
     )
     Analyzing = ("Analyzing", "Checks run on the new version.", "Wait; `status.checks` has what was measured.")
+    ExperimentStarted = (
+        "ExperimentStarted",
+        "All versions of an experiment have their share of requests; its time counts from now.",
+        "Nothing; `status.experiments` has what is counted.",
+    )
+    ExperimentEnded = (
+        "ExperimentEnded",
+        "An experiment is over; its further versions have no requests any more and go.",
+        "Read the report in `status.experiments`, and pin or train what follows from it.",
+    )
+    ArmLeft = (
+        "ArmLeft",
+        "A version does not take part in an experiment, or not to its end; the others go on.",
+        "The message says why; one whose checks failed is among `status.rejected`.",
+    )
     Compared = (
         "Compared",
         "Answers of the new version and the stable one were compared, from the prediction log.",

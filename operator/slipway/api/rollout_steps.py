@@ -8,6 +8,7 @@ from pydantic import Field
 
 from slipway.api.meta import ApiModel, Duration, LabelName, Percent, Text, exactly_one, map_list, rule
 from slipway.api.rollout_analysis import ArgumentValue, TemplateRef
+from slipway.api.rollout_experiment import Experiment
 from slipway.api.rollout_hooks import WebhookStep
 
 Share = Annotated[int, Field(ge=1, le=100)]
@@ -121,7 +122,9 @@ class Step(ApiModel):
     """One step: exactly one action."""
 
     rules: ClassVar = (
-        exactly_one("setWeight", "pause", "analyze", "mirror", "setScale", "setHeaderRoute", "stop", "webhook"),
+        exactly_one(
+            "setWeight", "pause", "analyze", "mirror", "setScale", "setHeaderRoute", "stop", "webhook", "experiment"
+        ),
     )
 
     name: LabelName = Field(description="Name of the step.")
@@ -137,3 +140,11 @@ class Step(ApiModel):
     )
     stop: Stop | None = Field(None, description="End the candidacy without a promotion; only as the last step.")
     webhook: WebhookStep | None = Field(None, description="Wait until an endpoint answers 2xx.")
+    experiment: Experiment | None = Field(
+        None, description="Compare further versions with the new and the stable one, for a time."
+    )
+
+    @property
+    def weight(self) -> int | None:
+        """Percent of requests that the new version has once this step is done; None: as many as before."""
+        return self.experiment.candidate_percent if self.experiment is not None else self.set_weight

@@ -13,6 +13,8 @@ from slipway.api.meta import parse_time
 from slipway.api.modelrollout import HistoryEntry, ModelRolloutStatus, ServedVersion
 from slipway.api.rollout_analysis import AnalysisRun
 from slipway.api.rollout_control import OrderStatus
+from slipway.api.rollout_experiment import ExperimentStatus
+from slipway.cli import rollout_experiments
 from slipway.cli.rollout_cluster import Happening, Server, View
 
 _MARKS = {
@@ -56,6 +58,8 @@ def tree(view: View, now: datetime) -> Tree:
         top.add(f"{_VERDICTS[check.verdict]} check {check.name}: {escape(check.message)}")
     for run in status.analysis or ():
         top.add(_analysis(run))
+    for experiment in (status.experiments or [])[:1]:
+        _experiment(top, experiment, now)
     _people(top, status)
     _history(top, status)
     if view.events:
@@ -120,6 +124,13 @@ def _analysis(run: AnalysisRun) -> str:
     return f"{_ANALYSES.get(run.phase, '[cyan]▶[/]')} analysis {run.kind}{where} {run.phase}{passed}{message}"
 
 
+def _experiment(top: Tree, experiment: ExperimentStatus, now: datetime) -> None:
+    since = experiment.started_at if experiment.phase == "Running" else None
+    branch = top.add(f"{rollout_experiments.head(experiment)}{f'  [dim]for {age(since, now)}[/]' if since else ''}")
+    for line in rollout_experiments.lines(experiment):
+        branch.add(line)
+
+
 def _runs(status: ModelRolloutStatus, step: str) -> bool:
     return status.step is not None and status.step.name == step
 
@@ -171,6 +182,7 @@ def changes(before: View | None, after: View) -> Iterator[str]:
     for check in new.checks or ():
         if said.get(check.name) != check.verdict:
             yield f"check {check.name} {check.verdict}: {check.message}"
+    yield from rollout_experiments.changes(old, new)
     if before is None:
         return
     known = {each.token for each in old.orders or ()}

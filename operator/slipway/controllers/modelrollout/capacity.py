@@ -54,10 +54,13 @@ def at_most(wanted: Replicas, limit: int | None) -> Replicas:
     return Replicas(min=min(wanted.min, count), max=count)
 
 
-def over_quota(pool: ComputePool | None, held: int, serving: Serving, servers: int, version: str) -> Trouble | None:
+def over_quota(
+    pool: ComputePool | None, held: int, serving: Serving, servers: int, version: str, *, may_share: bool = True
+) -> Trouble | None:
     """Why a pool has no room for so many servers; None where it has, or sets no quota.
 
     :param held: units of the pool that the project holds already
+    :param may_share: the version could share servers with the stable one
     """
     if pool is None or pool.spec.quota is None:
         return None
@@ -67,6 +70,8 @@ def over_quota(pool: ComputePool | None, held: int, serving: Serving, servers: i
     remedy = (
         "give some back, or choose spec.serving.capacity: Partial or Recreate" if units <= quota else "ask for more"
     )
+    if not may_share:
+        remedy = "give some back, or ask for more"
     message = (
         f"The project holds {held} of its {quota} {pool.spec.resource} in ComputePool {pool.metadata.name}, and version"
         f" {version} needs {units}: {remedy}."

@@ -121,10 +121,7 @@ SLACK = 2.5
 """Samples are a second apart, and the first and the last one may each miss almost one."""
 
 
-def observed_percent(candidate: WindowStats, stable: WindowStats) -> Mapping[str, Decimal] | None:
-    """Shares of requests that the versions really got; None before the first request."""
-    total = candidate.requests + stable.requests
-    if not total:
-        return None
-    share = (Decimal(100 * candidate.requests) / total).quantize(_CENT)
-    return {"candidate": share, "stable": 100 - share}
+def observed_percent(requests: Mapping[str, int]) -> Mapping[str, Decimal]:
+    """Shares of requests that the versions really got, by name; empty before the first request."""
+    total = sum(requests.values())
+    return {name: (Decimal(100 * count) / total).quantize(_CENT) for name, count in requests.items() if total}

@@ -30,7 +30,7 @@ from slipway.api.modelrollout import ModelRollout
 from slipway.api.platform import GatewayParentRef, Platform
 from slipway.api.reasons import Reason
 from slipway.controllers.computepool.quota import holdings
-from slipway.controllers.modelrollout import checks, retry_facts
+from slipway.controllers.modelrollout import checks, experiments, retry_facts
 from slipway.controllers.modelrollout.access_facts import Doors
 from slipway.controllers.modelrollout.analysis import PORT_NAME
 from slipway.controllers.modelrollout.errands import Errands, Office
@@ -388,7 +388,7 @@ def _reading(statistics: Statistics, io: Io, rollout: ModelRollout, setting: _Se
     clusters = [
         cluster_name(namespace, predictor_of(each.service), PORT)
         for each in status.versions or ()
-        if each.role in ("Stable", "Candidate", "Previous")
+        if each.role in ("Stable", "Candidate", "Arm", "Previous")
     ]
     if any(step.mirror is not None for step in expand(rollout.spec)):
         clusters += [gw.mirror_cluster(namespace, rollout.metadata.name, rule) for rule in (0, 1)]
@@ -399,6 +399,7 @@ def _reading(statistics: Statistics, io: Io, rollout: ModelRollout, setting: _Se
         clusters=tuple(clusters),
         windows=tuple(sorted(windows or {60.0})),
         mark=_mark(rollout),
+        tally=experiments.counted_since(status) is not None,
     )
     return statistics.read(owner, interest)
 
@@ -414,4 +415,4 @@ def _mark(rollout: ModelRollout) -> str:
     if status.candidate is None:
         return f"{status.stable}/promoted"
     step = f"{status.step.index}@{status.step.started_at}" if status.step else "starting"
-    return f"{status.candidate}/{status.attempts or 0}/{step}"
+    return f"{status.candidate}/{status.attempts or 0}/{step}/{experiments.counted_since(status) or ''}"

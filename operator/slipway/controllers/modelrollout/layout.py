@@ -14,11 +14,11 @@ from datetime import datetime, timedelta
 from slipway.adapters import gateway as gw
 from slipway.adapters import kserve
 from slipway.adapters.kserve import Deployment
-from slipway.controllers.modelrollout import posture
+from slipway.controllers.modelrollout import experiments, posture
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.hooks import awaits_confirmation
+from slipway.controllers.modelrollout.reach import SETTLE, is_reachable, may_join
 from slipway.controllers.modelrollout.state import Member, State
-from slipway.controllers.modelrollout.steps import SETTLE, is_reachable
 from slipway.runtime.controller import Action, Apply, Delete
 from slipway.runtime.resources import HTTP_ROUTE, INFERENCE_SERVICE
 
@@ -52,24 +52,24 @@ def lay_out(snapshot: Snapshot, state: State, now: datetime) -> Layout:
 
 
 def weights_of(snapshot: Snapshot, state: State, now: datetime) -> Weights:
-    """References of the weighted route in their order: the stable version, then the candidate. They sum up to 100."""
+    """References of the weighted route in their order: the stable version, the candidate, the arms of an experiment.
+
+    They sum up to 100.
+    """
     stable = state.members.get(state.stable or "")
     if stable is None:
         return ()
     candidate = state.members.get(state.candidate or "")
     if candidate is None or not _may_be_attached(snapshot, state, candidate, now):
         return ((stable.service, 100),)
-    return ((stable.service, 100 - state.weight), (candidate.service, state.weight))
+    shares = experiments.shares(state)
+    arms = tuple((service, share) for service, share in shares.items() if share or may_join(snapshot, service, now))
+    rest = 100 - state.weight - sum(shares.values())
+    return ((stable.service, rest), (candidate.service, state.weight), *arms)
 
 
 def _may_be_attached(snapshot: Snapshot, state: State, candidate: Member, now: datetime) -> bool:
-    if state.position is not None and state.weight:
-        return True
-    server = snapshot.servers.get(candidate.service)
-    if server is None or server.deleting:
-        return False
-    attached = snapshot.route is not None and candidate.service in snapshot.route.weights
-    return attached or (server.ready and is_reachable(snapshot, candidate.service, now))
+    return bool(state.position is not None and state.weight) or may_join(snapshot, candidate.service, now)
 
 
 def may_route(snapshot: Snapshot) -> bool:
@@ -114,15 +114,17 @@ def _serve(snapshot: Snapshot, state: State, member: Member) -> Iterator[Action]
     waits = member.role == "Candidate" and (
         posture.no_room(snapshot, state) is not None or awaits_confirmation(snapshot, state)
     )
+    waits = waits or member.name in experiments.no_room(snapshot, state)
     if version is not None and snapshot.obstacle is None and not waits:
         spec = snapshot.rollout.spec
-        size = posture.size(snapshot, state, member.name)
+        size = experiments.size(snapshot, state, member.name) or posture.size(snapshot, state, member.name)
         project, logged = spec.project_ref.name, snapshot.predictions
         deployment = Deployment(snapshot.namespace, snapshot.name, project, spec.serving, snapshot.pool, size, logged)
         yield Apply(kserve.inference_service(deployment, version.model))
     routed, pin = _routed(snapshot), snapshot.pins.get(member.service)
     server = snapshot.servers.get(member.service)
-    if routed is not None and (pin is not None or member.role != "Candidate" or (server is not None and server.ready)):
+    comes = member.role in ("Candidate", "Arm")
+    if routed is not None and (pin is not None or not comes or (server is not None and server.ready)):
         token = pin.token if pin is not None and pin.token else _token(snapshot, member.service)
         yield Apply(gw.pin_route(routed, member.service, token))
 

@@ -36,6 +36,8 @@ _ALERTS: Mapping[str, Severity] = {
     Reason.LogChanges: "info",
     Reason.Promoted: "info",
     Reason.Stopped: "info",
+    Reason.ExperimentEnded: "info",
+    Reason.ArmLeft: "warning",
     Reason.WaitingForHook: "warning",
     Reason.ServersLost: "error",
     Reason.RolledBack: "error",

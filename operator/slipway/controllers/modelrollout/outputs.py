@@ -35,12 +35,12 @@ class Change:
         return ", ".join((*self.breaking, *self.added))
 
 
-def change(snapshot: Snapshot, state: State) -> Change:
-    """What the candidate changes for those who read answers."""
-    stable, candidate = snapshot.versions.get(state.stable or ""), snapshot.versions.get(state.candidate or "")
-    if stable is None or candidate is None or not stable.outputs or not candidate.outputs:
+def change(snapshot: Snapshot, state: State, version: str | None) -> Change:
+    """What a version changes for those who read answers."""
+    stable, other = snapshot.versions.get(state.stable or ""), snapshot.versions.get(version or "")
+    if stable is None or other is None or not stable.outputs or not other.outputs:
         return Change()
-    before, after = dict(stable.outputs), dict(candidate.outputs)
+    before, after = dict(stable.outputs), dict(other.outputs)
     gone = [f"{name} is gone" for name in before if name not in after]
     retyped = [
         f"{name} is {after[name]} instead of {before[name]}"
@@ -56,7 +56,7 @@ def tell(snapshot: Snapshot, state: State, now: datetime) -> None:
     begun = state.candidate is not None and state.candidate != snapshot.rollout.status.candidate
     if not consumers or not begun or state.candidate_since != now:
         return
-    found = change(snapshot, state)
+    found = change(snapshot, state, state.candidate)
     if found.sentence:
         names = ", ".join(f"{each.name} ({each.contact})" for each in consumers)
         message = f"Version {state.candidate} answers otherwise than {state.stable}: {found.sentence}. Tell {names}."
@@ -66,13 +66,13 @@ def tell(snapshot: Snapshot, state: State, now: datetime) -> None:
             state.notes.append(Note("Normal", Reason.OutputsChange, message))
 
 
-def unacknowledged(snapshot: Snapshot, state: State) -> str:
-    """Why the candidate may not get requests yet; empty when it may."""
+def unacknowledged(snapshot: Snapshot, state: State, version: str) -> str:
+    """Why a version may not get requests yet; empty when it may."""
     waiting = [each.name for each in snapshot.rollout.spec.consumers if each.criticality != "Low"]
-    breaking = change(snapshot, state).breaking
-    if not waiting or not breaking or snapshot.rollout.metadata.annotations.get(ACCEPT) == state.candidate:
+    breaking = change(snapshot, state, version).breaking
+    if not waiting or not breaking or snapshot.rollout.metadata.annotations.get(ACCEPT) == version:
         return ""
     return (
-        f"Version {state.candidate} breaks readers of {', '.join(waiting)}: {', '.join(breaking)}. Once they can read"
-        f" it, annotate the rollout {ACCEPT}: {state.candidate}."
+        f"Version {version} breaks readers of {', '.join(waiting)}: {', '.join(breaking)}. Once they can read"
+        f" it, annotate the rollout {ACCEPT}: {version}."
     )

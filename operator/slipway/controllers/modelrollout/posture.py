@@ -111,7 +111,7 @@ def _aimed_weight(steps: list[Step], state: State) -> int:
     if state.position is not None and state.position.index >= len(steps):
         return 100
     step = _present(steps, state)
-    return max(state.weight, step.set_weight or 0) if step is not None else state.weight
+    return max(state.weight, step.weight or 0) if step is not None else state.weight
 
 
 def _scale(steps: list[Step], state: State) -> SetScale | None:

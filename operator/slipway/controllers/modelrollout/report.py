@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 from slipway.adapters.envoy_stats import cluster_name
@@ -17,7 +16,7 @@ from slipway.api.modelrollout import (
     StepStatus,
 )
 from slipway.api.reasons import Reason
-from slipway.controllers.modelrollout import admission, analysis, checks, retrying, statistics
+from slipway.controllers.modelrollout import admission, analysis, checks, experiments, retrying, statistics
 from slipway.controllers.modelrollout.abstaining import state_baseline
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.layout import Layout, may_route
@@ -57,6 +56,7 @@ def report(
         plan=_plan(snapshot, state),
         versions=_versions(snapshot, state, layout, fresh),
         checks=(progress.checks if fresh else before.checks) or None,
+        experiments=state.experiments or None,
         analysis=list(state.runs.values()) or None,
         measured_at=timestamp(now) if fresh and progress.checks else before.measured_at if progress.checks else None,
         rejected=list(state.rejected.values()) or None,
@@ -114,7 +114,8 @@ def _phase(snapshot: Snapshot, state: State, progress: Progress) -> Any:
     step = steps[state.position.index]
     if step.pause is not None:
         return "Paused"
-    return "Analyzing" if step.analyze is not None or step.mirror is not None else "Progressing"
+    watches = step.analyze is not None or step.mirror is not None or step.experiment is not None
+    return "Analyzing" if watches else "Progressing"
 
 
 def _plan(snapshot: Snapshot, state: State) -> list[PlannedStep]:
@@ -138,7 +139,7 @@ def _is_rolling_back(state: State) -> bool:
 
 
 # ---- versions --------------------------------------------------------------------------------------------------------
-_ORDER = {"Stable": 0, "Candidate": 1, "Previous": 2, "Retiring": 3}
+_ORDER = {"Stable": 0, "Candidate": 1, "Arm": 2, "Previous": 3, "Retiring": 4}
 
 
 def _versions(snapshot: Snapshot, state: State, layout: Layout, fresh: bool) -> list[ServedVersion] | None:
@@ -172,18 +173,17 @@ def _version(snapshot: Snapshot, member: Member, layout: Layout, observed: str |
 
 def _observed(snapshot: Snapshot, state: State) -> dict[str, str]:
     """Shares of requests in the longest window that is watched."""
-    stable, candidate = state.members.get(state.stable or ""), state.members.get(state.candidate or "")
     lengths = [window for _, window in snapshot.reading.windows]
-    if stable is None or candidate is None or not lengths or state.position is None:
+    served = [each for each in state.members.values() if each.role in ("Stable", "Candidate", "Arm")]
+    if state.candidate is None or not lengths or state.position is None:
         return {}
 
-    def stats(member: Member) -> Any:
+    def requests(member: Member) -> int:
         cluster = cluster_name(snapshot.namespace, predictor_of(member.service), PORT)
-        return snapshot.reading.windows.get((cluster, max(lengths)), checks.NOTHING)
+        return snapshot.reading.windows.get((cluster, max(lengths)), checks.NOTHING).requests
 
-    shares = checks.observed_percent(stats(candidate), stats(stable)) or {}
-    named: dict[str, Decimal] = {candidate.name: shares["candidate"], stable.name: shares["stable"]} if shares else {}
-    return {name: str(share) for name, share in named.items()}
+    shares = checks.observed_percent({each.name: requests(each) for each in served})
+    return {name: str(share) for name, share in shares.items()}
 
 
 def _observed_before(snapshot: Snapshot) -> dict[str, str]:
@@ -228,8 +228,12 @@ def _ready_before(snapshot: Snapshot) -> Any:
 
 def _serving(state: State) -> tuple[str, str]:
     if state.candidate is not None and state.weight:
-        message = f"Version {state.stable} takes {100 - state.weight} %, version {state.candidate} {state.weight} %."
-        return Reason.Progressing, message
+        arms = experiments.shared_with(state)
+        rest = 100 - state.weight - sum(arms.values())
+        others = "".join(
+            f", version {name} {weight} %" for name, weight in {state.candidate: state.weight, **arms}.items()
+        )
+        return Reason.Progressing, f"Version {state.stable} takes {rest} %{others}."
     message = f"Version {state.stable} takes all requests."
     last = state.history[0] if state.history else None
     if last is not None and last.outcome == "RolledBack" and last.name in state.rejected:

@@ -16,6 +16,7 @@ from slipway.adapters import gateway as gw
 from slipway.adapters.kserve import PORT, predictor_of
 from slipway.api.meta import parse_duration
 from slipway.contracts.sessions import HEADER, Session
+from slipway.controllers.modelrollout import experiments
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.layout import Layout
 from slipway.controllers.modelrollout.state import State
@@ -40,7 +41,9 @@ def _sticky(snapshot: Snapshot, state: State, action: Action) -> Action:
         notes = {**(manifest["metadata"].get("annotations") or {}), gw.SESSION_ANNOTATION: _memory(state, session)}
         manifest["metadata"] = {**manifest["metadata"], "annotations": notes}
         general = next(each for each in manifest["spec"]["rules"] if each["name"] == gw.MODEL_ROUTE_RULE)
-        for name, version in (("session-stable", state.stable), ("session-candidate", state.candidate)):
+        kept = {"session-stable": state.stable, "session-candidate": state.candidate}
+        kept |= {f"session-{name}": version for name, version in experiments.sharing(state).items()}
+        for name, version in kept.items():
             rules.append(told(keep(name, general, session, str(version), state.members[str(version)].service), None))
     return replace(action, manifest={**manifest, "spec": {**manifest["spec"], "rules": rules}})
 

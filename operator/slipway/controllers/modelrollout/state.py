@@ -15,6 +15,7 @@ from slipway.api.modelrollout import HistoryEntry, ModelRolloutStatus, Rejection
 from slipway.api.reasons import Reason
 from slipway.api.rollout_analysis import AnalysisRun
 from slipway.api.rollout_control import OrderStatus, PausedStatus, PromoteFullStatus, UndoStatus
+from slipway.api.rollout_experiment import ExperimentStatus
 from slipway.api.rollout_hooks import HookStatus
 from slipway.api.rollout_predictions import Comparison
 from slipway.api.rollout_steps import Step
@@ -24,7 +25,7 @@ from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.memory import Memory
 from slipway.runtime.conditions import Note, timestamp
 
-Role = Literal["Stable", "Candidate", "Previous", "Retiring"]
+Role = Literal["Stable", "Candidate", "Arm", "Previous", "Retiring"]
 
 PROMOTE = "slipway.dev/promote"
 RETRY = "slipway.dev/retry"
@@ -78,6 +79,7 @@ class State:
     rejected: dict[str, Rejection] = field(default_factory=dict)
     history: list[HistoryEntry] = field(default_factory=list)
     runs: dict[str, AnalysisRun] = field(default_factory=dict)
+    experiments: list[ExperimentStatus] = field(default_factory=list)
     candidacy: str | None = None
     hooks: dict[str, HookStatus] = field(default_factory=dict)
     promote_seen: str | None = None
@@ -101,8 +103,17 @@ class State:
             member = self.members[name]
             member.role, member.keep_until, member.drained_at = "Retiring", None, None
 
+    def dismiss(self, name: str) -> None:
+        """A version takes part in an experiment no more; one that was kept warm stays so."""
+        if self.role_of(name) == "Arm" and self.members[name].keep_until is not None:
+            self.members[name].role = "Previous"
+        elif self.role_of(name) == "Arm":
+            self.release(name)
+
     def end_candidacy(self) -> None:
         """There is no candidate any more."""
+        for name in list(self.members):
+            self.dismiss(name)
         if self.undo is not None and self.undo.to == self.candidate:
             self.undo = None
         self.candidate = self.candidate_since = self.position = self.candidacy = None
@@ -174,6 +185,7 @@ def _from_status(status: ModelRolloutStatus) -> State:
         rejected={each.name: each for each in status.rejected or ()},
         history=list(status.history or ()),
         runs={each.kind: each for each in status.analysis or ()},
+        experiments=list(status.experiments or ()),
         candidacy=status.candidacy,
         hooks={each.name: each for each in status.hooks or ()},
         promote_seen=handled.promote if handled else None,
@@ -221,7 +233,7 @@ def _from_world(snapshot: Snapshot, now: datetime) -> State:
         if index == 0:
             state.stable = server.version
             _join(snapshot, state, server.version, service, "Stable")
-        elif state.candidate is None:
+        elif index == 1:  # behind it, arms of an experiment: they are retired, and begin anew with it
             state.candidate, state.candidate_since, state.weight = server.version, now, weight
             state.position = Position(-1, "", now) if weight else None
             state.candidacy = timestamp(now)
@@ -293,6 +305,6 @@ def _reposition(steps: list[Step], state: State, now: datetime) -> None:
     elif position.name == PROMOTION:
         position.index = len(steps)
     else:
-        reached = [i for i, step in enumerate(steps) if step.set_weight is not None and step.set_weight <= state.weight]
+        reached = [i for i, step in enumerate(steps) if step.weight is not None and step.weight <= state.weight]
         index = reached[-1] if reached else 0
         state.position = Position(index, names[index], now)

@@ -18,19 +18,16 @@ from slipway.api.modelrollout import CheckStatus, HistoryEntry, Rejection
 from slipway.api.reasons import Reason
 from slipway.api.rollout_control import UndoStatus
 from slipway.api.rollout_steps import Step, Stop
-from slipway.controllers.modelrollout import analysis, capacity, checks, comparing, outputs, posture
+from slipway.controllers.modelrollout import analysis, capacity, checks, comparing, experiments, outputs, posture
 from slipway.controllers.modelrollout.facts import Server, Snapshot
 from slipway.controllers.modelrollout.hooks import Hooks
+from slipway.controllers.modelrollout.reach import is_reachable
 from slipway.controllers.modelrollout.state import PROMOTION, Position, State
 from slipway.runtime.conditions import Note, timestamp
 from slipway.runtime.controller import Action
 
 ATTEMPTS = 3
 """How often a candidate's servers may fail after they were ready until it is rejected."""
-SETTLE = timedelta(seconds=5)
-"""How long a gateway without statistics gets to bring a new cluster to its proxies."""
-UNKNOWN_CLUSTER = timedelta(seconds=30)
-"""How long statistics may not know a cluster until we go on without them (they never will without `mergeBackends`)."""
 
 
 @dataclass
@@ -66,6 +63,7 @@ def advance(snapshot: Snapshot, state: State, promoted: bool, now: datetime) -> 
     _obey_hooks(snapshot, state, progress, now)
     _watch_promoted(snapshot, state, progress, now)
     progress.actions += analysis.superfluous_jobs(snapshot, state)
+    experiments.settle(snapshot, state, now)
     return progress
 
 
@@ -84,6 +82,7 @@ def _move(snapshot: Snapshot, state: State, progress: Progress, promoted: bool, 
         progress.waiting_for = "its servers"
     else:
         _judge(snapshot, state, progress, now)
+        experiments.watch(snapshot, state, now)
         held = progress.failing or progress.held is not None or progress.hooks.halted
         if state.candidate is not None and not held and not _is_held(state, progress):
             _walk(snapshot, state, server, progress, promoted, now)
@@ -117,7 +116,7 @@ def _start(snapshot: Snapshot, state: State, server: Server | None, progress: Pr
         _promote(snapshot, state, now)
     elif not _is_attached(snapshot, server.name):
         progress.waiting_for = "the gateway to accept its reference"
-    elif sentence := outputs.unacknowledged(snapshot, state):
+    elif sentence := outputs.unacknowledged(snapshot, state, state.candidate):
         progress.waiting_for = f"a person: annotate the rollout {outputs.ACCEPT}: {state.candidate}"
         progress.held = (Reason.OutputsIncompatible, sentence)
     elif not progress.hooks.prepared():
@@ -126,17 +125,6 @@ def _start(snapshot: Snapshot, state: State, server: Server | None, progress: Pr
         steps = snapshot.steps
         _enter(steps, state, len(steps) if state.promote_full else 0, now)
         _walk(snapshot, state, server, progress, False, now)
-
-
-def is_reachable(snapshot: Snapshot, service: str, now: datetime) -> bool:
-    """Whether every proxy knows a version's cluster: by its statistics, or, without any, after a while."""
-    pin = snapshot.pins.get(service)
-    if pin is None or pin.deleting or not pin.acceptance.accepted:
-        return False
-    reading, age = snapshot.reading, now - pin.created
-    if cluster_name(snapshot.namespace, predictor_of(service), PORT) in reading.known:
-        return True
-    return age >= (UNKNOWN_CLUSTER if reading.reachable else SETTLE)
 
 
 def _is_attached(snapshot: Snapshot, service: str) -> bool:
@@ -419,7 +407,20 @@ def _is_done(
         done = progress.hooks.step_done(step)
         progress.waiting_for = progress.hooks.waiting_for
         return done
+    if step.experiment is not None:
+        return _compared(snapshot, state, server, step, progress, now)
     return step.analyze is None or _analyzed(snapshot, state, step, progress, now)
+
+
+def _compared(snapshot: Snapshot, state: State, server: Server, step: Step, progress: Progress, now: datetime) -> bool:
+    """Whether the experiment of a step is over."""
+    weight = max(step.weight or 0, state.weight)
+
+    def has_share() -> bool:
+        return _set_weight(snapshot, state, server, weight, progress, now)
+
+    progress.waiting_for = experiments.proceed(snapshot, state, step, has_share, now) or progress.waiting_for
+    return experiments.is_over(state, step)
 
 
 def _has_size(snapshot: Snapshot, state: State, server: Server, progress: Progress, now: datetime) -> bool:

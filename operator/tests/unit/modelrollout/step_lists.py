@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hypothesis import strategies as st
+from unit.modelrollout.world import PROJECT
 
 Spec = dict[str, Any]
 
@@ -25,12 +26,29 @@ ANYWHERE: list[Spec] = [
 BEFORE_USERS = [*ANYWHERE, {"mirror": {"percent": 30, "for": "10s"}}, {"mirror": {"for": "5s"}}, {"setWeight": 0}]
 
 
+VERSIONS = [{"policy": "NewestPassing"}, *({"modelVersionRef": {"name": f"{PROJECT}-{n:010x}"}} for n in range(1, 6))]
+
+
+@st.composite
+def experiment(draw: st.DrawFn, weight: int) -> Spec:
+    """Up to three arms beside a candidate with this weight, as far as there is room for them."""
+    count = draw(st.integers(1, min(3, 99 - weight)))
+    versions = draw(st.lists(st.sampled_from(VERSIONS), min_size=count, max_size=count, unique_by=str))
+    percent = draw(st.integers(1, (99 - weight) // count))
+    arms = [{"name": f"arm-{index}", "percent": percent, **each} for index, each in enumerate(versions)]
+    return {"experiment": {"for": "10s", "candidatePercent": weight, "arms": arms, "minimumRequests": 50}}
+
+
 @st.composite
 def written(draw: st.DrawFn) -> Spec:
     """A list that judges the version on users' requests right before the end, so that no edit can leave that out."""
     actions = draw(st.lists(st.sampled_from(BEFORE_USERS), max_size=4))
     for weight in sorted(draw(st.lists(st.integers(1, 99), min_size=1, max_size=3, unique=True))):
-        actions += [{"setWeight": weight}, *draw(st.lists(st.sampled_from(ANYWHERE), max_size=2))]
+        compared = weight < 99 and draw(st.booleans())
+        actions += [
+            draw(experiment(weight)) if compared else {"setWeight": weight},
+            *draw(st.lists(st.sampled_from(ANYWHERE), max_size=2)),
+        ]
     steps = [{"name": f"step-{index}", **action} for index, action in enumerate(actions)]
     end = draw(st.sampled_from([{"name": "everyone", "setWeight": 100}, {"name": "end", "stop": {}}]))
     return {"steps": [*steps, {"name": "watch-last", "analyze": {"for": "20s"}}, end], "strategy": None}

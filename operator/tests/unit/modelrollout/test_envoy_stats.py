@@ -248,8 +248,8 @@ class Watcher:
         self._proxy = proxy
         self._clusters = clusters or (STABLE, CANDIDATE)
 
-    def read(self, mark: str = "first") -> Reading:
-        interest = Interest((self._proxy.statistics,), self._clusters, (60.0,), mark)
+    def read(self, mark: str = "first", *, tally: bool = False) -> Reading:
+        interest = Interest((self._proxy.statistics,), self._clusters, (60.0,), mark, tally)
         return self._statistics.read("flights/delays", interest)
 
     async def baseline(self) -> None:
@@ -351,6 +351,31 @@ async def test_a_new_mark_starts_the_window_anew(proxy: Proxy, statistics: Gatew
     await proxy.send("/candidate", 9)
     await watcher.counted(CANDIDATE, 9)
     assert watcher.read("second").windows[CANDIDATE, 60.0].requests == 0
+
+
+async def test_a_tally_has_everything_since_its_mark_over_restarts_of_the_proxy(
+    proxy: Proxy, statistics: GatewayStatistics
+) -> None:
+    watcher = Watcher(statistics, proxy)
+    await watcher.baseline()
+    await proxy.send("/candidate", 9)
+    await watcher.counted(CANDIDATE, 9)
+    assert watcher.read("run").tally.watcher == "", "only where it is asked for"
+    first = watcher.read("run", tally=True).tally
+    assert first.counts.get(CANDIDATE, Counters()) == Counters(), "what was counted before does not count"
+
+    async def tallied(requests: int) -> bool:
+        return watcher.read("run", tally=True).tally.counts[CANDIDATE].timed >= requests
+
+    await proxy.send("/candidate", 20)
+    await until(lambda: tallied(20))
+    await proxy.stop()
+    await proxy.start()
+    await proxy.send("/candidate?status=500", 5)
+    await until(lambda: tallied(25))
+    last = watcher.read("run", tally=True).tally
+    assert (last.watcher, last.counts[CANDIDATE].answered, last.counts[CANDIDATE].failed) == (first.watcher, 25, 5)
+    assert watcher.read("next", tally=True).tally.watcher != first.watcher
 
 
 async def test_proxies_that_do_not_answer_are_told_and_nothing_waits_for_them(statistics: GatewayStatistics) -> None:

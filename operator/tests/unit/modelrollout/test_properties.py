@@ -81,6 +81,7 @@ class Laws:
         live = dict(snapshot.route.weights) if snapshot.route else {}
         self._sums_up(snapshot, plan, weights)
         self._raises_only_what_is_ready(snapshot, live, weights)
+        self._arms_share_only_in_their_step(snapshot, plan, weights)
         self._rejected_get_nothing(plan, weights)
         self._keeps_what_serves(plan)
         self._rises_until_the_end(plan)
@@ -104,17 +105,31 @@ class Laws:
             assert not (isinstance(action, Delete) and action.key == HTTP_ROUTE.key(NAME, snapshot.namespace))
 
     def _raises_only_what_is_ready(self, snapshot: Snapshot, live: dict[str, int], weights: dict[str, int]) -> None:
-        if len(weights) < 2:
-            return
-        stable, candidate = list(weights)
-        server = snapshot.servers[candidate]
-        if weights[candidate] > live.get(candidate, 0):
-            assert server.ready
-            assert snapshot.route is not None
-            assert snapshot.route.acceptance.accepted
-            assert snapshot.pins[candidate].acceptance.accepted
-        assert weights[candidate] == 0 or server.alive, "requests for a version without servers"
-        assert stable != candidate
+        for service in list(weights)[1:]:
+            server = snapshot.servers[service]
+            if weights[service] > live.get(service, 0):
+                assert server.ready
+                assert snapshot.route is not None
+                assert snapshot.route.acceptance.accepted
+                assert snapshot.pins[service].acceptance.accepted
+            assert weights[service] == 0 or server.alive, "requests for a version without servers"
+
+    def _arms_share_only_in_their_step(self, snapshot: Snapshot, plan: Plan, weights: dict[str, int]) -> None:
+        """Behind the stable version and the candidate stand arms of the experiment that is under way, and nobody."""
+        status = plan.status or {}
+        newest = (status.get("experiments") or [{}])[0]
+        arms = {each["version"]: each for each in newest.get("versions", ())[2:] if each["state"] != "Left"}
+        under_way = newest.get("phase") in ("Starting", "Running")
+        roles = {each["name"]: each["role"] for each in status.get("versions", ())}
+        assert len([each for each in status.get("experiments", ()) if each["phase"] in ("Starting", "Running")]) < 2
+        for service in list(weights)[2:]:
+            name = snapshot.servers[service].version
+            assert under_way
+            assert status["step"]["name"] == newest["step"]
+            assert roles[name] == "Arm"
+            assert weights[service] in (0, arms[name]["percent"])
+        if sum(list(weights.values())[2:]):
+            assert next(iter(weights.values())) > 0, "nothing is left to compare with"
 
     def _rejected_get_nothing(self, plan: Plan, weights: dict[str, int]) -> None:
         rejected = {each["name"] for each in (plan.status or {}).get("rejected", ())}

@@ -15,7 +15,7 @@ from typing import Any
 
 from unit.modelrollout.receivers import Receivers
 
-from slipway.adapters.envoy_stats import BOUNDS, Interest, Reading, WindowStats
+from slipway.adapters.envoy_stats import BOUNDS, Counters, Interest, Reading, Tally, WindowStats
 from slipway.adapters.gateway import Aside, aside_of, mirror_cluster, references_of, weights_of
 from slipway.adapters.kserve import SERVICE_LABEL, VERSION_ANNOTATION, predictor_of
 from slipway.adapters.labels import JOB_NAME
@@ -102,10 +102,14 @@ class Gateway:
         self.watched_since = 0.0
         self.marks: dict[str, tuple[str, float]] = {}
         self.clock = 0.0
+        self.lives = 0
+        self.totals: dict[str, Counters] = {}
+        self.before: dict[str, dict[str, Counters]] = {}
 
     def restart_operator(self) -> None:
         """What was sampled is in the operator's memory only."""
         self.watched_since, self.marks = self.clock, {}
+        self.lives += 1
 
     def forget(self, owner: str) -> None:
         self.marks.pop(owner, None)
@@ -113,13 +117,31 @@ class Gateway:
     def read(self, owner: str, interest: Interest) -> Reading:
         if self.marks.get(owner, ("", 0.0))[0] != interest.mark:
             self.marks[owner] = (interest.mark, self.clock)
+            self.before[owner] = dict(self.totals)
         since = max(self.marks[owner][1], self.watched_since)
         windows = {
             (cluster, length): self._window(cluster, max(since, self.clock - length))
             for cluster in interest.clusters
             for length in interest.windows
         }
-        return Reading(1, 1, frozenset(self.clusters & set(interest.clusters)), windows)
+        tally = self._tally(owner, interest) if interest.tally else Tally()
+        return Reading(1, 1, frozenset(self.clusters & set(interest.clusters)), windows, tally)
+
+    def _tally(self, owner: str, interest: Interest) -> Tally:
+        before = self.before[owner]
+        counts = {
+            each: self.totals.get(each, Counters()).since(before.get(each, Counters())) for each in interest.clusters
+        }
+        return Tally(f"{self.lives}/{self.marks[owner][1]}", counts)
+
+    def count(self, counts: Counts) -> None:
+        """Keep what was answered in one second."""
+        self.counted = [*self.counted, counts][-120:]
+        for cluster, requests in counts.requests.items():
+            fast = counts.fast[cluster]
+            below = tuple(fast if bound < 1000 else requests for bound in BOUNDS)
+            gained = Counters(requests, counts.failed[cluster], requests, below)
+            self.totals[cluster] = self.totals.get(cluster, Counters()) + gained
 
     def _window(self, cluster: str, since: float) -> WindowStats:
         inside = [each for each in self.counted if each.at > since]
@@ -514,7 +536,7 @@ class World:
                 self._count(counts, aside.service, self.named_rate)
             if aside is not None and aside.copied:
                 self._count(counts, aside.service, self.rate * aside.copied // 100, mirror_cluster(NAMESPACE, NAME))
-            self.gateway.counted = [*self.gateway.counted, counts][-120:]
+            self.gateway.count(counts)
 
     def _count(self, counts: Counts, service: str, requests: int, cluster: str = "") -> None:
         cluster = cluster or f"service/{NAMESPACE}/{predictor_of(service)}/80/http"
