@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from slipway.adapters.envoy_stats import BOUNDS
+from slipway.adapters.envoy_stats import BOUNDS, Counters
 from slipway.api.rollout_experiment import Counted, Experiment, ExperimentStatus, ExperimentVersion
 from slipway.controllers.modelrollout import comparison
 from slipway.controllers.modelrollout.comparison import Interval, Share
@@ -50,6 +50,21 @@ def quantile(counted: Counted, part: float) -> str | None:
             return f"{lower + (bound - lower) * inside:.1f}"
         lower, before = bound, below
     return None
+
+
+def with_counts(version: ExperimentVersion, now: Counters | None, anew: bool) -> ExperimentVersion:
+    earlier = version.counted if anew else version.earlier
+    counted = _sum(earlier, now or Counters())
+    return version.model_copy(update={"counted": counted, "earlier": earlier})
+
+
+def _sum(earlier: Counted | None, now: Counters) -> Counted:
+    before = Counters()
+    if earlier is not None:
+        below = (*earlier.below, *before.below)[: len(before.below)]
+        before = Counters(earlier.requests, earlier.failed, earlier.timed, below)
+    total = before + now
+    return Counted(requests=total.answered, failed=total.failed, timed=total.timed, below=list(total.below))
 
 
 def conclude(run: ExperimentStatus, experiment: Experiment) -> Conclusion:

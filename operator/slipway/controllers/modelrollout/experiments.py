@@ -11,16 +11,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from slipway.adapters.envoy_stats import Counters, cluster_name
+from slipway.adapters.envoy_stats import cluster_name
 from slipway.adapters.kserve import PORT, Trouble, predictor_of
 from slipway.adapters.pools import pool_units
 from slipway.api.meta import parse_duration, parse_time
 from slipway.api.modelrollout import ModelRolloutStatus, Rejection, Replicas
 from slipway.api.reasons import Reason
-from slipway.api.rollout_experiment import Arm, Counted, Experiment, ExperimentStatus, ExperimentVersion
+from slipway.api.rollout_experiment import Experiment, ExperimentStatus, ExperimentVersion
 from slipway.api.rollout_steps import Step
-from slipway.controllers.modelrollout import capacity, checks, outputs
-from slipway.controllers.modelrollout.experiment_report import STABLE, conclude, listed, timed
+from slipway.controllers.modelrollout import capacity, checks
+from slipway.controllers.modelrollout.experiment_arms import choose, why_not
+from slipway.controllers.modelrollout.experiment_report import STABLE, conclude, listed, timed, with_counts
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.reach import is_reachable
 from slipway.controllers.modelrollout.state import Member, State, join
@@ -143,7 +144,7 @@ def _begin(snapshot: Snapshot, state: State, step: str, experiment: Experiment, 
         ExperimentVersion(name=STABLE, version=state.stable, percent=max(0, rest), state="Running"),
         ExperimentVersion(name=CANDIDATE, version=state.candidate, percent=weight, state="Running"),
     ]
-    chosen = _choose(snapshot, state, experiment)
+    chosen = choose(snapshot, state, experiment)
     versions += [
         ExperimentVersion(name=arm.name, version=chosen[arm.name], percent=arm.percent, state="Starting")
         for arm in experiment.arms
@@ -158,49 +159,13 @@ def _begin(snapshot: Snapshot, state: State, step: str, experiment: Experiment, 
     )
     state.experiments = [run, *state.experiments][:KEPT]
     for arm in experiment.arms:
-        problem = _why_not(snapshot, state, arm, chosen[arm.name])
+        problem = why_not(snapshot, state, chosen[arm.name])
         version = chosen[arm.name]
         if version is None or problem:
             _leave(state, arm.name, problem)
         else:
             _join(snapshot, state, version)
     return state.experiments[0]
-
-
-def _choose(snapshot: Snapshot, state: State, experiment: Experiment) -> dict[str, str | None]:
-    """The version of each arm; None where there is none."""
-    named = {each.name: each.model_version_ref.name for each in experiment.arms if each.model_version_ref is not None}
-    found: dict[str, str | None] = dict(named)
-    free = [
-        version
-        for version in snapshot.versions.values()
-        if version.passed and version.name not in (state.stable, state.candidate, *state.rejected, *named.values())
-    ]
-    newest = iter(sorted(free, key=lambda version: (version.created, version.name), reverse=True))
-    for arm in experiment.arms:
-        if arm.name not in found:
-            version = next(newest, None)
-            found[arm.name] = version.name if version is not None else None
-    return found
-
-
-def _why_not(snapshot: Snapshot, state: State, arm: Arm, name: str | None) -> str:
-    """Why a version cannot take part, and what to change; empty when it can."""
-    version = snapshot.versions.get(name or "")
-    if name is None:
-        return "No further version passed its gates."
-    if version is None:
-        return f"Project {snapshot.rollout.spec.project_ref.name} has no ModelVersion {name}: name one that exists."
-    if name in (state.stable, state.candidate):
-        part = "stable version" if name == state.stable else "candidate"
-        return f"{name} is the {part}, which takes part anyway: name another version."
-    if not version.passed:
-        return f"{name} did not pass its gates: name a version that did."
-    if name in state.rejected:
-        return f"{name} was rejected here: {state.rejected[name].message} Annotate slipway.dev/retry: {name} before."
-    if state.members.get(name, Member(name, "", "", "Retiring")).role not in ("Previous", "Retiring"):
-        return f"Arm {arm.name} names {name}, which takes part already: name another version."
-    return outputs.unacknowledged(snapshot, state, name)
 
 
 def _join(snapshot: Snapshot, state: State, name: str) -> None:
@@ -403,25 +368,10 @@ def _count(snapshot: Snapshot, state: State, now: datetime, *, at_once: bool = F
     versions = [
         each
         if each.state == "Left"
-        else _with_counts(each, tally.counts.get(_cluster(snapshot, state, each.version)), anew)
+        else with_counts(each, tally.counts.get(_cluster(snapshot, state, each.version)), anew)
         for each in run.versions
     ]
     _put(state, run, versions=versions, counted_at=timestamp(now), counted_by=tally.watcher)
-
-
-def _with_counts(version: ExperimentVersion, now: Counters | None, anew: bool) -> ExperimentVersion:
-    earlier = version.counted if anew else version.earlier
-    counted = _sum(earlier, now or Counters())
-    return version.model_copy(update={"counted": counted, "earlier": earlier})
-
-
-def _sum(earlier: Counted | None, now: Counters) -> Counted:
-    before = Counters()
-    if earlier is not None:
-        below = (*earlier.below, *before.below)[: len(before.below)]
-        before = Counters(earlier.requests, earlier.failed, earlier.timed, below)
-    total = before + now
-    return Counted(requests=total.answered, failed=total.failed, timed=total.timed, below=list(total.below))
 
 
 # ---- the end ---------------------------------------------------------------------------------------------------------
@@ -458,6 +408,8 @@ def _abort(snapshot: Snapshot, state: State, now: datetime) -> None:
     message = f"It ended early: {_why_ended(state, run)}"
     versions = [timed(each) for each in run.versions]
     _put(state, run, phase="Aborted", ended_at=timestamp(now), versions=versions, message=message)
+    for name in list(state.members):
+        state.dismiss(name)
     state.notes.append(Note("Normal", Reason.ExperimentEnded, f"Experiment {run.step}: {message}"))
 
 
