@@ -66,7 +66,7 @@ def tell(snapshot: Snapshot, state: State, now: datetime) -> None:
             state.notes.append(Note("Normal", Reason.OutputsChange, message))
 
 
-def unacknowledged(snapshot: Snapshot, state: State, version: str) -> str:
+def unacknowledged(snapshot: Snapshot, state: State, version: str | None) -> str:
     """Why a version may not get requests yet; empty when it may."""
     waiting = [each.name for each in snapshot.rollout.spec.consumers if each.criticality != "Low"]
     breaking = change(snapshot, state, version).breaking
