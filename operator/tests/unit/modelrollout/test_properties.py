@@ -147,7 +147,13 @@ class Laws:
         for each in (plan.status or {}).get("orders", ()):
             if (each["token"], each["at"]) not in before:
                 assert each["token"] not in {token for token, _ in before}, "an order was heard twice"
-                about = {snapshot.rollout.status.candidate, snapshot.rollout.status.stable, *self.rejected}
+                before_that = {each.name for each in snapshot.rollout.status.rejected or ()}
+                about = {
+                    snapshot.rollout.status.candidate,
+                    snapshot.rollout.status.stable,
+                    *before_that,
+                    *self.rejected,
+                }
                 assert not each["obeyed"] or each["version"] in about, "an order acted on another version"
 
     def _pauses_hold(self, snapshot: Snapshot, plan: Plan) -> None:
