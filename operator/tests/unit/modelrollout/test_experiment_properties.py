@@ -73,7 +73,7 @@ def _four_share() -> Comparing:
     return run
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.lists(EVENTS, min_size=1, max_size=12))
 def test_laws_hold_while_versions_are_compared(events: list[tuple[str, object]]) -> None:
     play_to_the_end(copy.deepcopy(_four_share()), events, {"steps": STEPS, "strategy": None})
