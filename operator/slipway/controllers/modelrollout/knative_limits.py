@@ -36,6 +36,9 @@ def _steps(spec: ModelRolloutSpec) -> Iterator[str]:
         if step.set_header_route is not None and step.set_header_route.match:
             header = step.set_header_route.match[0].name
             yield f"{where}: setHeaderRoute by {header}: Knative splits by weight only: remove the step, {_STANDARD}."
+        if step.experiment is not None:
+            arms = ", ".join(each.name for each in step.experiment.arms)
+            yield f"{where}: experiment with {arms}: Knative splits between two revisions: remove the step, {_STANDARD}."
         if step.set_scale is not None:
             asked = next(iter(step.set_scale.wire().items()))
             yield (

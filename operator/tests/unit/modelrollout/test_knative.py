@@ -210,6 +210,23 @@ GATEWAY_METRIC = {
     "successCondition": "result > 99",
 }
 REFUSED: list[tuple[Object, str, str]] = [
+    (
+        {
+            "steps": [
+                {
+                    "name": "compare",
+                    "experiment": {
+                        "for": "1m",
+                        "candidatePercent": 10,
+                        "arms": [{"name": "b", "policy": "NewestPassing", "percent": 10}],
+                    },
+                },
+                ALL,
+            ]
+        },
+        "spec.steps[compare]",
+        "experiment with b",
+    ),
     ({"steps": [{"name": "shadow", "mirror": {"percent": 20, "for": "1m"}}, ALL]}, "spec.steps[shadow]", "20 %"),
     (
         {"steps": [{"name": "testers", "setHeaderRoute": {"match": [{"name": "x-a", "exact": "1"}]}}, ALL]},
