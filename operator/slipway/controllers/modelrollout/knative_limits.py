@@ -38,7 +38,7 @@ def _steps(spec: ModelRolloutSpec) -> Iterator[str]:
             yield f"{where}: setHeaderRoute by {header}: Knative splits by weight only: remove the step, {_STANDARD}."
         if step.experiment is not None:
             arms = ", ".join(each.name for each in step.experiment.arms)
-            yield f"{where}: experiment with {arms}: Knative splits between two revisions: remove the step, {_STANDARD}."
+            yield f"{where}: experiment with {arms}: Knative splits between two: remove the step, {_STANDARD}."
         if step.set_scale is not None:
             asked = next(iter(step.set_scale.wire().items()))
             yield (
