@@ -75,6 +75,7 @@ def objects(names: Names) -> list[Object]:
             "spec": {
                 # One Envoy cluster a Service: statistics for each version, and no lost request when weights change.
                 "mergeBackends": {},
+                "telemetry": {"metrics": {"enableGRPCStats": True}},
                 "provider": {
                     "type": "Kubernetes",
                     "kubernetes": {

@@ -196,15 +196,24 @@ def limits(guarded: Guarded, rules: Sequence[Limit]) -> Object:
 
 
 def network_policy(
-    guarded: Guarded, parent: GatewayParentRef, proxy_namespaces: Sequence[str], operator_namespace: str
+    guarded: Guarded,
+    parent: GatewayParentRef,
+    proxy_namespaces: Sequence[str],
+    operator_namespace: str,
+    *,
+    among_themselves: bool = False,
 ) -> Object:
-    """Only the gateway's proxies and the operator reach the model servers."""
+    """Only the gateway's proxies and the operator reach the model servers.
+
+    :param among_themselves: whether transformers and explainers, which have the same label, reach them too
+    """
     proxies = dict(zip(PROXY_LABELS, (parent.name, parent.namespace), strict=True))
     sources = [_peer(namespace, proxies) for namespace in sorted(set(proxy_namespaces))]
+    own = [{"podSelector": {"matchLabels": {MODEL_LABEL: guarded.rollout}}}] if among_themselves else []
     spec = {
         "podSelector": {"matchLabels": {MODEL_LABEL: guarded.rollout}},
         "policyTypes": ["Ingress"],
-        "ingress": [{"from": [*sources, _peer(operator_namespace, OPERATOR_LABELS)]}],
+        "ingress": [{"from": [*sources, *own, _peer(operator_namespace, OPERATOR_LABELS)]}],
     }
     return {**_object(guarded, "networking.k8s.io/v1", "NetworkPolicy", policy_name(guarded.rollout)), "spec": spec}
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 import time
 from collections import deque
@@ -28,7 +29,10 @@ logger = logging.getLogger(__name__)
 BOUNDS: Final = (1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
 """Upper bounds in milliseconds of Envoy's default histogram that checks may use."""
 
-FILTER: Final = r"^cluster\.(service/.*|httproute/.*-mirror-[0-9]+)\.(upstream_rq_(time|[1-5]xx)|membership_healthy)$"
+FILTER: Final = (
+    r"^cluster\.(service/.*|httproute/.*-mirror-[0-9]+)"
+    r"\.(upstream_rq_(time|[1-5]xx)|membership_healthy|grpc\..*\.[0-9]+)$"
+)
 """Makes Envoy print only what is read here; it matches Envoy's own names, not Prometheus' ones."""
 
 INTERVAL: Final = 1.0
@@ -130,9 +134,12 @@ class Reading:
     tally: Tally = field(default_factory=Tally)
 
 
-def cluster_name(namespace: str, service: str, port: int) -> str:
-    """The Envoy cluster that Envoy Gateway makes for a Service with `mergeBackends`."""
-    return f"service/{namespace}/{service}/{port}/http"
+def cluster_name(namespace: str, service: str, port: int, protocol: str = "http") -> str:
+    """The Envoy cluster that Envoy Gateway makes for a Service with `mergeBackends`.
+
+    :param protocol: `http2` where the Service's port says `kubernetes.io/h2c`
+    """
+    return f"service/{namespace}/{service}/{port}/{protocol}"
 
 
 # ---- the text ------------------------------------------------------------------------------------------------------
@@ -143,6 +150,11 @@ _RETRIED = "envoy_cluster_retry_upstream_rq_xx{"
 _COUNT = "envoy_cluster_upstream_rq_time_count{"
 _BUCKET = "envoy_cluster_upstream_rq_time_bucket{"
 _HEALTHY = "envoy_cluster_membership_healthy{"
+_GRPC_PREFIX = "envoy_cluster_grpc_"
+_GRPC = re.compile(r"envoy_cluster_grpc_([0-9]{1,2})\{")
+"""Answers by gRPC code, where the gateway's EnvoyProxy has `enableGRPCStats`; their HTTP code is always 200."""
+_GRPC_FAILED = frozenset({"2", "4", "12", "13", "14", "15"})
+"""UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS: what is 5xx over HTTP."""
 _AT = {str(bound): index for index, bound in enumerate(BOUNDS)}
 
 
@@ -153,14 +165,22 @@ class _Building:
     timed: int = 0
     healthy: int = 0
     below: list[int] = field(default_factory=lambda: [0] * len(BOUNDS))
+    grpc: int = 0
+    grpc_failed: int = 0
 
 
 @dataclass(frozen=True)
 class Scrape:
-    """One proxy's answer: counters by cluster, and the clusters with at least one healthy server."""
+    """One proxy's answer.
+
+    :param counters: by cluster
+    :param healthy: clusters with at least one healthy server
+    :param grpc: counters by gRPC codes, of clusters that were asked by gRPC
+    """
 
     counters: Mapping[str, Counters]
     healthy: frozenset[str]
+    grpc: Mapping[str, Counters] = field(default_factory=dict)
 
 
 def parse(text: str) -> Scrape:
@@ -172,7 +192,7 @@ def parse(text: str) -> Scrape:
     for line in text.splitlines():
         if not line.startswith("envoy_cluster_"):
             continue
-        if not line.startswith((_BUCKET, _XX, _RETRIED, _COUNT, _HEALTHY)):
+        if not line.startswith((_BUCKET, _XX, _RETRIED, _COUNT, _HEALTHY, _GRPC_PREFIX)):
             continue
         begin = line.find(_LABEL) + len(_LABEL)
         cluster = line[begin : line.find('"', begin)]
@@ -191,10 +211,14 @@ def parse(text: str) -> Scrape:
                 building.failed += value
         elif line.startswith(_COUNT):
             building.timed = _value(line)
-        else:
+        elif code := _GRPC.match(line):
+            building.grpc += _value(line)
+            building.grpc_failed += _value(line) if code[1] in _GRPC_FAILED else 0
+        elif line.startswith(_HEALTHY):
             building.healthy = _value(line)
     counters = {name: Counters(b.answered, b.failed, b.timed, tuple(b.below)) for name, b in found.items()}
-    return Scrape(counters, frozenset(name for name, b in found.items() if b.healthy))
+    grpc = {name: Counters(b.grpc, b.grpc_failed, b.timed, tuple(b.below)) for name, b in found.items() if b.grpc}
+    return Scrape(counters, frozenset(name for name, b in found.items() if b.healthy), grpc)
 
 
 def _value(line: str) -> int:
@@ -262,6 +286,7 @@ class Interest:
     :param windows: lengths in seconds
     :param mark: names the present state of the rollout; windows never reach back before the mark was first seen
     :param tally: whether everything since the mark is to be counted too
+    :param grpc: whether clients ask by gRPC: then only answers with a gRPC code count
     """
 
     proxies: tuple[str, ...]
@@ -269,6 +294,7 @@ class Interest:
     windows: tuple[float, ...]
     mark: str
     tally: bool = False
+    grpc: bool = False
 
 
 class _Tallying:
@@ -430,13 +456,15 @@ class GatewayStatistics:
         self._sample(proxy, scrape, wanted)
 
     def _sample(self, proxy: _Proxy, scrape: Scrape, wanted: Mapping[str, float]) -> None:
+        grpc = {cluster for each in self._tracked.values() if each.interest.grpc for cluster in each.interest.clusters}
         for cluster in [name for name in proxy.series if name not in wanted]:
             del proxy.series[cluster]
         for cluster, horizon in wanted.items():
             series = proxy.series.setdefault(cluster, Series(horizon))
             series.horizon = max(series.horizon, horizon)
             # Envoy knows a cluster before it has counted anything: absent counters are zeros.
-            series.add(proxy.scraped_at, scrape.counters.get(cluster, Counters()))
+            counted = scrape.grpc if cluster in grpc else scrape.counters
+            series.add(proxy.scraped_at, counted.get(cluster, Counters()))
 
 
 async def _get(session: aiohttp.ClientSession, base: str) -> str:

@@ -19,8 +19,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from slipway.adapters.kserve import PORT, PROJECT_LABEL, inference_service_of, predictor_of
-from slipway.api.modelrollout import Routing
+from slipway.adapters.envoy_stats import cluster_name
+from slipway.adapters.kserve import PORT, PROJECT_LABEL, entry_of, explainer_of, inference_service_of
+from slipway.adapters.runtimes import GRPC, GRPC_PATH, PREDICT_PATHS
+from slipway.api.modelrollout import ModelRollout, Routing
 from slipway.api.platform import GatewayParentRef
 from slipway.api.rollout_steps import HeaderMatch
 from slipway.runtime.conditions import find
@@ -38,6 +40,8 @@ ENVOY_GATEWAY: Final = "gateway.envoyproxy.io/"
 REQUEST_TIMEOUT: Final = "30s"
 MODEL_ROUTE_RULE: Final = "model"
 HEADER_ROUTE_RULE: Final = "headers"
+EXPLAIN_RULE: Final = "explain"
+EXPLAIN_HEADER_RULE: Final = "explain-headers"
 
 Headers = tuple[tuple[str, str, str], ...]
 """Headers that a request must have, each as name, type of match and value, in Gateway API's words."""
@@ -45,13 +49,50 @@ Headers = tuple[tuple[str, str, str], ...]
 
 @dataclass(frozen=True)
 class Routed:
-    """What every route of a rollout has in common."""
+    """What every route of a rollout has in common.
+
+    :param protocol: that clients speak
+    :param transformed: whether requests enter a version by its transformer
+    :param explained: whether versions have explainers
+    """
 
     namespace: str
     rollout: str
     project: str
     parent: GatewayParentRef
     routing: Routing
+    protocol: str = "v1"
+    transformed: bool = False
+    explained: bool = False
+
+    def entry(self, service: str) -> str:
+        """Name of the Service by which requests enter a version."""
+        return entry_of(service, transformed=self.transformed)
+
+    @property
+    def server_path(self) -> str:
+        """What the path prefix of clients becomes for servers: gRPC's is a part of its protocol."""
+        return GRPC_PATH if self.protocol == GRPC else "/"
+
+    @property
+    def explain_path(self) -> str:
+        """Where servers take requests for explanations."""
+        return f"/v1/models/{self.rollout}:explain"
+
+
+def routed_of(rollout: ModelRollout, parent: GatewayParentRef) -> Routed:
+    """The routes of a rollout at a Gateway."""
+    spec, meta = rollout.spec, rollout.metadata
+    return Routed(
+        namespace=str(meta.namespace),
+        rollout=meta.name,
+        project=spec.project_ref.name,
+        parent=parent,
+        routing=spec.routing,
+        protocol=spec.serving.protocol,
+        transformed=spec.serving.transformer is not None,
+        explained=spec.serving.explainer is not None,
+    )
 
 
 @dataclass(frozen=True)
@@ -84,6 +125,14 @@ class Acceptance:
     message: str = ""
 
 
+def cluster_of(rollout: ModelRollout, service: str) -> str:
+    """The gateway's name for what a version answers."""
+    serving = rollout.spec.serving
+    entry = entry_of(service, transformed=serving.transformer is not None)
+    protocol = "http2" if serving.protocol == GRPC else "http"
+    return cluster_name(str(rollout.metadata.namespace), entry, PORT, protocol)
+
+
 def pin_of(service: str, rollout: str) -> str:
     """Name of the pin route of an InferenceService: `ROLLOUT-pin-DIGEST10`."""
     return f"{rollout}-pin-{service.removeprefix(rollout + '-')}"
@@ -107,10 +156,13 @@ def weighted_route(
     manifest = _route(routed, routed.rollout, match, weights)
     rules = manifest["spec"]["rules"]
     if aside is not None and aside.copied:
-        rules[0]["filters"].append(_mirror(aside))
+        rules[0]["filters"].append(_mirror(routed, aside))
     if aside is not None and aside.headers:
         named = [{"name": name, "type": kind, "value": value} for name, kind, value in aside.headers]
-        rules.append(_rule(HEADER_ROUTE_RULE, {**match, "headers": named}, [(aside.service, 1)]))
+        named_match = {**match, "headers": named}
+        rules.append(_rule(routed, HEADER_ROUTE_RULE, named_match, [(aside.service, 1)]))
+        if routed.explained:
+            rules.append(_explain_rule(routed, EXPLAIN_HEADER_RULE, named_match, [(aside.service, 1)]))
     remembered = {REJECTED_ANNOTATION: " ".join(sorted(rejected)), MEMORY_ANNOTATION: memory}
     annotations = {name: text for name, text in remembered.items() if text}
     if annotations:
@@ -118,8 +170,8 @@ def weighted_route(
     return manifest
 
 
-def _mirror(aside: Aside) -> Object:
-    backend = {"group": "", "kind": "Service", "name": predictor_of(aside.service), "port": PORT}
+def _mirror(routed: Routed, aside: Aside) -> Object:
+    backend = {"group": "", "kind": "Service", "name": routed.entry(aside.service), "port": PORT}
     return {"type": "RequestMirror", "requestMirror": {"backendRef": backend, "percent": aside.copied}}
 
 
@@ -155,7 +207,10 @@ def pin_route(routed: Routed, service: str, token: str) -> Object:
 
 def _route(routed: Routed, name: str, match: Object, weights: Sequence[tuple[str, int]]) -> Object:
     parent = {"group": "gateway.networking.k8s.io", "kind": "Gateway", **routed.parent.wire()}
-    spec: Object = {"parentRefs": [parent], "rules": [_rule(MODEL_ROUTE_RULE, match, weights)]}
+    rules = [_rule(routed, MODEL_ROUTE_RULE, match, weights)]
+    if routed.explained:
+        rules.append(_explain_rule(routed, EXPLAIN_RULE, match, weights))
+    spec: Object = {"parentRefs": [parent], "rules": rules}
     if routed.routing.hostnames:
         spec["hostnames"] = list(routed.routing.hostnames)
     return {
@@ -170,20 +225,31 @@ def _route(routed: Routed, name: str, match: Object, weights: Sequence[tuple[str
     }
 
 
-def _rule(name: str, match: Object, weights: Sequence[tuple[str, int]]) -> Object:
+def _rule(routed: Routed, name: str, match: Object, weights: Sequence[tuple[str, int]]) -> Object:
+    references = [(routed.entry(service), weight) for service, weight in weights]
+    rewritten = {"type": "ReplacePrefixMatch", "replacePrefixMatch": routed.server_path}
+    return _rule_to(name, match, rewritten, references)
+
+
+def _explain_rule(routed: Routed, name: str, match: Object, weights: Sequence[tuple[str, int]]) -> Object:
+    """Explanations are asked for at one whole path, which Gateway API prefers to a prefix wherever its rule stands."""
+    path = {"type": "Exact", "value": routed.routing.path + routed.explain_path}
+    rewritten = {"type": "ReplaceFullPath", "replaceFullPath": routed.explain_path}
+    references = [(explainer_of(service), weight) for service, weight in weights]
+    return _rule_to(name, {**match, "path": path}, rewritten, references)
+
+
+def _rule_to(name: str, match: Object, path: Object, references: Sequence[tuple[str, int]]) -> Object:
     return {
         "name": name,
         "matches": [match],
         # Rewritten for the rule: a rewrite in a backend reference gives it a cluster of its own.
         "filters": [
-            {
-                "type": "URLRewrite",
-                "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}},
-            }
+            {"type": "URLRewrite", "urlRewrite": {"path": path}},
         ],
         # Predictions are not retried: a retry hides a version's errors and doubles the load of a failing one.
         "timeouts": {"request": REQUEST_TIMEOUT},
-        "backendRefs": [{"name": predictor_of(service), "port": PORT, "weight": weight} for service, weight in weights],
+        "backendRefs": [{"name": service, "port": PORT, "weight": weight} for service, weight in references],
     }
 
 
@@ -268,7 +334,8 @@ def session_of(route: Mapping[str, Any]) -> str:
 
 def serves(route: Mapping[str, Any], routing: Routing) -> bool:
     """Whether a route has these host names and this path."""
-    paths = {match["path"]["value"] for rule in route["spec"]["rules"] for match in rule.get("matches") or ()}
+    matches = [match for rule in route["spec"]["rules"] for match in rule.get("matches") or ()]
+    paths = {match["path"]["value"] for match in matches if match["path"].get("type") != "Exact"}
     return set(route["spec"].get("hostnames") or ()) == set(routing.hostnames) and paths == {routing.path}
 
 
@@ -330,5 +397,7 @@ def url(routed: Routed, gateway: Mapping[str, Any] | None) -> str | None:
         return None
     secure = listener["protocol"] in ("HTTPS", "TLS")
     port = "" if listener["port"] == (443 if secure else 80) else f":{listener['port']}"
-    path = f"{routed.routing.path}/v1/models/{routed.rollout}:predict"
+    if routed.protocol == GRPC:
+        return f"{'grpcs' if secure else 'grpc'}://{hosts[0]}{port}"
+    path = routed.routing.path + PREDICT_PATHS[routed.protocol].format(routed.rollout)
     return f"{'https' if secure else 'http'}://{hosts[0]}{port}{path}"

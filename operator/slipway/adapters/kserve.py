@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from slipway.adapters import predictions
+from slipway.adapters import components, predictions, runtimes, scaling
 from slipway.adapters.pools import is_extended, pool_marks
 from slipway.adapters.predictions import PredictionLogging
 from slipway.api.computepool import ComputePool
@@ -31,6 +31,7 @@ SERVICE_LABEL: Final = "kubernetes.io/service-name"
 PORT: Final = 80
 """Port of the predictor's Service, whatever the server's own port."""
 _SUFFIX: Final = "-predictor"
+_PARTS: Final = (_SUFFIX, "-transformer", "-explainer")
 _DRAIN: Final = 5
 _GRACE: Final = 45
 
@@ -65,14 +66,21 @@ class Trouble:
 class Readiness:
     """How far an InferenceService is.
 
-    :param endpoints: servers that take requests now
+    :param endpoints: model servers that take requests now
     :param ready: KServe says so, and servers take requests
     :param trouble: what a person has to know when it is not
+    :param transformers: that take requests now; None where there are none to be
     """
 
     endpoints: int = 0
     ready: bool = False
     trouble: Trouble | None = None
+    transformers: int | None = None
+
+    @property
+    def answers(self) -> bool:
+        """Whether a request gets through to a model server."""
+        return self.endpoints > 0 and self.transformers != 0
 
 
 @dataclass(frozen=True)
@@ -97,26 +105,48 @@ def service_of(rollout: str, digest: str) -> str:
 
 
 def predictor_of(inference_service: str) -> str:
-    """Name of the Service that KServe makes for an InferenceService."""
+    """Name of the Service that KServe makes for the model servers of an InferenceService."""
     return inference_service + _SUFFIX
 
 
-def inference_service_of(predictor: str) -> str:
+def entry_of(inference_service: str, *, transformed: bool) -> str:
+    """Name of the Service by which requests enter a version.
+
+    :param transformed: whether they go through a transformer
+    """
+    return f"{inference_service}-transformer" if transformed else predictor_of(inference_service)
+
+
+def explainer_of(inference_service: str) -> str:
+    """Name of the Service that answers for explanations."""
+    return f"{inference_service}-explainer"
+
+
+def inference_service_of(service: str) -> str:
     """The InferenceService that a Service of KServe belongs to."""
-    return predictor.removesuffix(_SUFFIX)
+    for suffix in _PARTS:
+        if service.endswith(suffix):
+            return service.removesuffix(suffix)
+    return service
 
 
 # ---- manifest --------------------------------------------------------------------------------------------------------
 def inference_service(deployment: Deployment, model: Model) -> Object:
     """The InferenceService of one version."""
-    replicas = deployment.serving.replicas
-    size = deployment.size or replicas
+    name = service_of(deployment.rollout, model.digest)
+    size = deployment.size or deployment.serving.replicas
     pool_labels, pool_notes = _pool_marks(deployment)
+    pod: Object = {
+        "serviceAccountName": f"{deployment.project}-slipway-model",
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": _GRACE,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+    }
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
         "metadata": {
-            "name": service_of(deployment.rollout, model.digest),
+            "name": name,
             "namespace": deployment.namespace,
             "labels": {
                 MODEL_LABEL: deployment.rollout,
@@ -126,8 +156,7 @@ def inference_service(deployment: Deployment, model: Model) -> Object:
             },
             "annotations": {
                 "serving.kserve.io/deploymentMode": "Standard",
-                # By what there may be at most: a version that is scaled down for a while keeps its kind of scaler.
-                "serving.kserve.io/autoscalerClass": "hpa" if replicas.max > replicas.min else "none",
+                "serving.kserve.io/autoscalerClass": scaling.scaler_class(deployment.serving),
                 VERSION_ANNOTATION: model.name,
                 **pool_notes,
             },
@@ -136,24 +165,20 @@ def inference_service(deployment: Deployment, model: Model) -> Object:
             "predictor": {
                 "minReplicas": size.min,
                 "maxReplicas": size.max,
-                "serviceAccountName": f"{deployment.project}-slipway-model",
-                "automountServiceAccountToken": False,
-                "terminationGracePeriodSeconds": _GRACE,
-                "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+                **scaling.scaling_spec(deployment.serving, name),
+                **pod,
                 **_placement(deployment.pool),
                 "model": _container(deployment, model),
-            }
+            },
+            **components.components(
+                deployment.serving, deployment.rollout, model.name, model.digest, pod, _restricted()
+            ),
         },
     }
 
 
-def _container(deployment: Deployment, model: Model) -> Object:
-    serving = deployment.serving
-    container: Object = {
-        "modelFormat": {"name": "slipway-joblib"},
-        "runtime": serving.runtime,
-        "storageUri": model.artifact,
-        "env": _environment(deployment, model),
+def _restricted() -> Object:
+    return {
         # A server that is told to end keeps answering until the gateway has heard of it.
         "lifecycle": {"preStop": {"sleep": {"seconds": _DRAIN}}},
         "securityContext": {
@@ -163,6 +188,15 @@ def _container(deployment: Deployment, model: Model) -> Object:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
     }
+
+
+def _container(deployment: Deployment, model: Model) -> Object:
+    serving = deployment.serving
+    container: Object = {
+        **runtimes.model_spec(serving, deployment.rollout, model.name, model.digest, model.artifact),
+        "env": _environment(deployment, model),
+        **_restricted(),
+    }
     resources = _resources(deployment)
     if resources:
         container["resources"] = resources
@@ -170,6 +204,8 @@ def _container(deployment: Deployment, model: Model) -> Object:
 
 
 def _environment(deployment: Deployment, model: Model) -> list[Object]:
+    if deployment.serving.model_format is not None:
+        return runtimes.environment(deployment.serving, deployment.rollout)
     features = deployment.serving.features
     milliseconds = int(parse_duration(features.timeout).total_seconds() * 1000)
     values = {
@@ -228,8 +264,15 @@ def _resources(deployment: Deployment) -> Object:
 
 
 # ---- state -----------------------------------------------------------------------------------------------------------
-def readiness(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], pods: Iterable[Object]) -> Readiness:
-    """What an InferenceService, the EndpointSlices of its Service and its pods say together.
+def readiness(
+    service: Mapping[str, Any],
+    slices: Iterable[Mapping[str, Any]],
+    pods: Iterable[Object],
+    before: Iterable[Mapping[str, Any]] = (),
+) -> Readiness:
+    """What an InferenceService, the EndpointSlices of its Services and its pods say together.
+
+    :param before: EndpointSlices of its transformer
 
     KServe's `Ready` alone is not enough: it is computed from the Deployment and may be older than the last change. (Its
     `observedGeneration` is the Deployment's in Standard mode, so it cannot be compared with the InferenceService's.)
@@ -238,8 +281,15 @@ def readiness(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], p
     status = service.get("status") or {}
     endpoints = sum(map(_ready_addresses, slices))
     says_ready = (find(status.get("conditions") or (), "Ready") or {}).get("status") == "True"
-    ready = says_ready and endpoints > 0 and not service["metadata"].get("deletionTimestamp")
-    return Readiness(endpoints, ready, None if ready else trouble(service, pods))
+    transformers = sum(map(_ready_addresses, before)) if is_transformed(service) else None
+    answers = Readiness(endpoints, transformers=transformers).answers
+    ready = says_ready and answers and not service["metadata"].get("deletionTimestamp")
+    return Readiness(endpoints, ready, None if ready else trouble(service, pods), transformers)
+
+
+def is_transformed(service: Mapping[str, Any]) -> bool:
+    """Whether an InferenceService has a transformer."""
+    return bool((service.get("spec") or {}).get("transformer"))
 
 
 def _ready_addresses(slice_: Mapping[str, Any]) -> int:
@@ -288,7 +338,7 @@ def _container_trouble(pod: str, container: Mapping[str, Any]) -> Trouble | None
         return Trouble(
             "ImageUnavailable",
             f"Pod {pod} cannot get image {container.get('image', '')}: {_sentence(waiting)} Correct the image of the"
-            " serving runtime, or let the nodes pull it.",
+            " serving runtime or in spec.serving, or let the nodes pull it.",
         )
     if reason in _CONFIG_REASONS:
         return Trouble("ServerNotCreated", f"Pod {pod} cannot start {container['name']}: {_sentence(waiting)}")
@@ -323,7 +373,8 @@ def _load_trouble(service: Mapping[str, Any]) -> Trouble | None:
     if model.get("transitionStatus") == "InvalidSpec":
         return Trouble(
             "InvalidSpec",
-            f"KServe refuses InferenceService {name}: {_sentence(info)} Correct spec.serving.runtime.",
+            f"KServe refuses InferenceService {name}: {_sentence(info)} Correct spec.serving: runtime,"
+            " modelFormat or protocol.",
         )
     if model.get("transitionStatus") == "BlockedByFailedLoad":
         return Trouble("LoadFailed", f"The server of {name} cannot load the model: {_sentence(info)}")
@@ -332,9 +383,10 @@ def _load_trouble(service: Mapping[str, Any]) -> Trouble | None:
 
 def _replica_trouble(service: Mapping[str, Any]) -> Trouble | None:
     """Pods that were refused (quota, Pod Security, admission): there is no pod that could tell."""
-    predictor = find((service.get("status") or {}).get("conditions") or (), "PredictorReady") or {}
-    if predictor.get("status") == "False" and predictor.get("reason") == "FailedCreate":
-        return Trouble("PodsRefused", f"Pods of {service['metadata']['name']} are refused: {_sentence(predictor)}")
+    for part in ("PredictorReady", "TransformerReady", "ExplainerReady"):
+        stated = find((service.get("status") or {}).get("conditions") or (), part) or {}
+        if stated.get("status") == "False" and stated.get("reason") == "FailedCreate":
+            return Trouble("PodsRefused", f"Pods of {service['metadata']['name']} are refused: {_sentence(stated)}")
     return None
 
 

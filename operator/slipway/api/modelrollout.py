@@ -33,6 +33,8 @@ from slipway.api.meta import (
 )
 from slipway.api.rollout_abstain import Abstain
 from slipway.api.rollout_analysis import Analysis, AnalysisRun
+from slipway.api.rollout_autoscaling import Autoscaling
+from slipway.api.rollout_components import Component
 from slipway.api.rollout_consumers import AccessControl, Consumer, ConsumerStatus
 from slipway.api.rollout_control import (
     OrderStatus,
@@ -45,6 +47,8 @@ from slipway.api.rollout_control import (
 from slipway.api.rollout_experiment import ExperimentStatus
 from slipway.api.rollout_hooks import Alert, Hook, HookStatus, Notice
 from slipway.api.rollout_predictions import DELTA_METRICS, LOG_METRICS, Comparison, PredictionLog, PredictionLogStatus
+from slipway.api.rollout_serving import ModelFormat
+from slipway.api.rollout_serving import Replicas as Replicas
 from slipway.api.rollout_steps import Step
 from slipway.api.rollout_strategy import Strategy
 
@@ -101,15 +105,6 @@ class Routing(ApiModel):
     )
 
 
-class Replicas(ApiModel):
-    """How many servers."""
-
-    rules: ClassVar = (rule("self.min <= self.max", "min must not be greater than max (which is 1 unless set)"),)
-
-    min: int = Field(1, ge=1, le=1000, description="At least.")
-    max: int = Field(1, ge=1, le=1000, description="At most.")
-
-
 class OnlineFeatures(ApiModel):
     """How the model server looks features up."""
 
@@ -128,10 +123,64 @@ class Serving(ApiModel):
             "with capacity Recreate, replicas.max must be 2 or more, as a single server cannot be replaced while it"
             " answers: raise it, or use Partial or Surge",
         ),
+        rule(
+            "!has(self.modelFormat) || self.runtime != 'slipway-sklearn'",
+            "runtime slipway-sklearn serves only what Slipway trained: with modelFormat, set runtime to one that serves"
+            " it, such as kserve-sklearnserver",
+        ),
+        rule(
+            "!has(self.modelFormat) || !has(self.abstain)",
+            "only Slipway's own model server abstains: remove abstain or modelFormat",
+        ),
+        rule(
+            "!has(self.autoscaling) || self.replicas.min < self.replicas.max",
+            "autoscaling needs room: set replicas.max greater than replicas.min",
+        ),
+        rule(
+            "has(self.transformer) == has(oldSelf.transformer)",
+            "a transformer cannot be added or taken away later, as requests would change their way all at once: create"
+            " another ModelRollout",
+        ),
+        rule(
+            "self.protocol != 'grpc-v2' || has(self.modelFormat) && !has(self.transformer)",
+            "gRPC is for stock runtimes that serve it: with protocol grpc-v2, set modelFormat and no transformer",
+        ),
+        rule(
+            "(self.protocol == 'grpc-v2') == (oldSelf.protocol == 'grpc-v2')",
+            "REST cannot become gRPC nor gRPC REST, as clients would have to change all at once: create another"
+            " ModelRollout",
+        ),
+        rule(
+            "!has(self.modelFormat) || !has(self.modelFormat.grpcPort) || self.protocol == 'grpc-v2'",
+            "modelFormat.grpcPort is for protocol grpc-v2: remove it",
+        ),
+        rule(
+            "!has(self.explainer) || self.protocol == 'v1'",
+            "explanations are asked for by protocol v1: remove explainer, or set protocol: v1",
+        ),
     )
 
     runtime: ObjectName = Field("slipway-sklearn", description="KServe ClusterServingRuntime or ServingRuntime.")
+    model_format: ModelFormat | None = Field(
+        None, description="What a stock runtime of KServe loads; empty for Slipway's own model server."
+    )
+    protocol: Literal["v1", "v2", "grpc-v2"] = Field(
+        "v1",
+        description="Inference protocol that clients use: v1 or v2 (Open Inference Protocol) over REST, or v2 over"
+        " gRPC.",
+    )
     replicas: Replicas = Field(default_factory=Replicas, description="How many servers a version has.")
+    autoscaling: Autoscaling | None = Field(
+        None, description="How the number of servers follows the load, where `replicas.min` < `replicas.max`."
+    )
+    transformer: Component | None = Field(
+        None,
+        description="Takes requests before the model server and answers after it. With the model server it is one"
+        " version: both start, are tried and go together.",
+    )
+    explainer: Component | None = Field(
+        None, description="Answers `PATH/v1/models/NAME:explain` of the version that a request meets."
+    )
     pool_ref: ClusterRef | None = Field(
         None, description="ComputePool that servers are scheduled to; any node when empty."
     )
@@ -315,6 +364,25 @@ class ModelRolloutSpec(ApiModel):
             "!has(self.checks) || !self.checks.exists(c, c.metric == 'coveragePercent')"
             " || has(self.serving) && has(self.serving.abstain)",
             "coveragePercent counts what servers abstain from: set serving.abstain",
+        ),
+        rule(
+            "!has(self.serving.modelFormat) || !has(self.predictionLog) || !self.predictionLog.enabled",
+            "only Slipway's own model server logs predictions: remove predictionLog or serving.modelFormat",
+        ),
+        rule(
+            "!has(self.serving.modelFormat) && !has(self.serving.transformer) || !has(self.routing.stickiness)",
+            "only Slipway's own model server sets the cookie, and clients must reach it: remove routing.stickiness, or"
+            " serving.modelFormat and serving.transformer",
+        ),
+        rule(
+            "self.serving.protocol != 'grpc-v2' || self.routing.path == '/inference.GRPCInferenceService'"
+            " && has(self.routing.hostnames) && self.routing.hostnames.size() > 0",
+            "gRPC has a path of its own: with protocol grpc-v2, set routing.path to /inference.GRPCInferenceService and"
+            " hostnames, by which models are told apart",
+        ),
+        rule(
+            "self.serving.protocol != 'grpc-v2' || !self.rollback.retryOnStable",
+            "the gateway retries by HTTP codes, which gRPC does not use: remove rollback.retryOnStable",
         ),
         rule(
             "!has(self.consumers) || self.consumers.filter(c, has(c.rateLimit)).size() <= 16",

@@ -155,9 +155,14 @@ def _policies(snapshot: Snapshot, routes: Sequence[Object]) -> list[Action]:
             actions.append(Apply(access.limits(guarded, limits)))
             keep.add(f"{_LIMITS}/{access.limits_name(snapshot.name)}")
     if facts.proxy_namespaces:
-        actions.append(
-            Apply(access.network_policy(guarded, snapshot.parent, facts.proxy_namespaces, facts.operator_namespace))
+        policy = access.network_policy(
+            guarded,
+            snapshot.parent,
+            facts.proxy_namespaces,
+            facts.operator_namespace,
+            among_themselves=spec.serving.transformer is not None or spec.serving.explainer is not None,
         )
+        actions.append(Apply(policy))
     keep.add(f"{_NETWORK}/{access.policy_name(snapshot.name)}")
     return [*actions, *_remove(snapshot, frozenset(keep))]
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from slipway.adapters import analysisjobs
-from slipway.adapters.envoy_stats import WindowStats, cluster_name
-from slipway.adapters.kserve import PORT, predictor_of
+from slipway.adapters.envoy_stats import WindowStats
 from slipway.adapters.measurements import Answer, Token
 from slipway.adapters.templates import Metrics, metrics_of
 from slipway.api.analysis import GatewayProvider, Metric
@@ -302,7 +301,7 @@ def _stats(snapshot: Snapshot, state: State, version: str | None, source: Gatewa
     if version == state.candidate:
         return posture.measured(snapshot, state, window)
     member = state.members.get(version or "")
-    cluster = cluster_name(snapshot.namespace, predictor_of(member.service), PORT) if member else ""
+    cluster = snapshot.cluster_of(member.service) if member else ""
     return snapshot.reading.windows.get((cluster, window), checks.NOTHING)
 
 

@@ -10,17 +10,19 @@ from typing import Any, Protocol
 
 from slipway.adapters import gateway as gw
 from slipway.adapters import labels
-from slipway.adapters.envoy_stats import Interest, Reading, cluster_name, proxy_urls
+from slipway.adapters.envoy_stats import Interest, Reading, proxy_urls
 from slipway.adapters.kserve import (
     POD_LABEL,
-    PORT,
     SERVICE_LABEL,
     VERSION_ANNOTATION,
     Trouble,
+    entry_of,
     inference_service_of,
+    is_transformed,
     predictor_of,
 )
 from slipway.adapters.measurements import Heard, Measurements, Token
+from slipway.adapters.runtimes import GRPC
 from slipway.adapters.secrets import Reader, Secrets
 from slipway.adapters.templates import Templates
 from slipway.adapters.webhooks import Answer, Webhooks
@@ -290,12 +292,15 @@ def _own(route: Object | None, rollout: str) -> Object | None:
     return route if labels.get(owner_label(MODEL_ROLLOUT.kind)) == label_value(rollout) else None
 
 
-def _around(io: Io, service: Object) -> tuple[list[Object], list[Object]]:
-    """EndpointSlices and pods of an InferenceService."""
+def _around(io: Io, service: Object) -> tuple[list[Object], list[Object], list[Object]]:
+    """EndpointSlices and pods of an InferenceService, and EndpointSlices of its transformer."""
     name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
     return (
         io.list(ENDPOINT_SLICE, namespace, {SERVICE_LABEL: predictor_of(name)}),
         io.list(POD, namespace, {POD_LABEL: name}),
+        io.list(ENDPOINT_SLICE, namespace, {SERVICE_LABEL: entry_of(name, transformed=True)})
+        if is_transformed(service)
+        else [],
     )
 
 
@@ -349,11 +354,7 @@ def _held(io: Io, rollout: ModelRollout, pool: ComputePool | None) -> int:
 
 
 def _url(io: Io, rollout: ModelRollout, parent: GatewayParentRef) -> str | None:
-    spec = rollout.spec
-    routed = gw.Routed(
-        str(rollout.metadata.namespace), rollout.metadata.name, spec.project_ref.name, parent, spec.routing
-    )
-    return gw.url(routed, io.get(GATEWAY.key(parent.name, parent.namespace)))
+    return gw.url(gw.routed_of(rollout, parent), io.get(GATEWAY.key(parent.name, parent.namespace)))
 
 
 def older_rival(rollout: ModelRollout, others: Iterable[Object]) -> str | None:
@@ -386,7 +387,7 @@ def _reading(statistics: Statistics, io: Io, rollout: ModelRollout, setting: _Se
         return Reading()
     labels = dict(zip(_PROXY_LABELS, (setting.parent.name, setting.parent.namespace), strict=True))
     clusters = [
-        cluster_name(namespace, predictor_of(each.service), PORT)
+        gw.cluster_of(rollout, each.service)
         for each in status.versions or ()
         if each.role in ("Stable", "Candidate", "Arm", "Previous")
     ]
@@ -400,6 +401,7 @@ def _reading(statistics: Statistics, io: Io, rollout: ModelRollout, setting: _Se
         windows=tuple(sorted(windows or {60.0})),
         mark=_mark(rollout),
         tally=experiments.counted_since(status) is not None,
+        grpc=rollout.spec.serving.protocol == GRPC,
     )
     return statistics.read(owner, interest)
 

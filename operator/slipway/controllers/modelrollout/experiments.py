@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from slipway.adapters.envoy_stats import cluster_name
-from slipway.adapters.kserve import PORT, Trouble, predictor_of
+from slipway.adapters.kserve import Trouble
 from slipway.adapters.pools import pool_units
 from slipway.api.meta import parse_duration, parse_time
 from slipway.api.modelrollout import ModelRolloutStatus, Rejection, Replicas
@@ -353,7 +352,7 @@ def _leave(state: State, name: str, message: str) -> None:
 # ---- what is counted -------------------------------------------------------------------------------------------------
 def _cluster(snapshot: Snapshot, state: State, version: str | None) -> str:
     member = state.members.get(version or "")
-    return cluster_name(snapshot.namespace, predictor_of(member.service), PORT) if member else ""
+    return snapshot.cluster_of(member.service) if member else ""
 
 
 def _count(snapshot: Snapshot, state: State, now: datetime, *, at_once: bool = False) -> None:

@@ -65,7 +65,7 @@ class Server:
     @property
     def alive(self) -> bool:
         """Whether it can answer requests now."""
-        return self.readiness.endpoints > 0 and not self.deleting
+        return self.readiness.answers and not self.deleting
 
     @property
     def ready(self) -> bool:
@@ -181,6 +181,10 @@ class Snapshot:
     def namespace(self) -> str:
         return str(self.rollout.metadata.namespace)
 
+    def cluster_of(self, service: str) -> str:
+        """The gateway's name for what a version answers."""
+        return gw.cluster_of(self.rollout, service)
+
     @cached_property
     def steps(self) -> list[Step]:
         """The steps that a candidate takes: readers use this and never the spec, which may name a strategy instead."""
@@ -200,8 +204,10 @@ class Snapshot:
         return next((each for each in self.servers.values() if each.version == version), None)
 
     def backend_of(self, version: str | None, service: str) -> str:
-        """Name of the Kubernetes Service of a version's servers; empty while it has none in Knative mode."""
-        return self.knative.revision_of(version or "") if self.knative is not None else kserve.predictor_of(service)
+        """Name of the Service by which requests enter a version; empty while it has none in Knative mode."""
+        if self.knative is not None:
+            return self.knative.revision_of(version or "")
+        return kserve.entry_of(service, transformed=self.rollout.spec.serving.transformer is not None)
 
 
 # ---- from objects ----------------------------------------------------------------------------------------------------
@@ -227,7 +233,7 @@ def read_versions(objects: Iterable[Object], project: str) -> dict[str, Version]
     return found
 
 
-def read_server(obj: Object, slices: Iterable[Object], pods: Iterable[Object]) -> Server:
+def read_server(obj: Object, slices: Iterable[Object], pods: Iterable[Object], before: Iterable[Object]) -> Server:
     """One InferenceService."""
     meta = obj["metadata"]
     return Server(
@@ -235,7 +241,7 @@ def read_server(obj: Object, slices: Iterable[Object], pods: Iterable[Object]) -
         version=(meta.get("annotations") or {}).get(kserve.VERSION_ANNOTATION, ""),
         uid=uid_of(obj),
         created=_created(obj),
-        readiness=kserve.readiness(obj, slices, pods),
+        readiness=kserve.readiness(obj, slices, pods, before),
         deleting=is_deleting(obj),
     )
 

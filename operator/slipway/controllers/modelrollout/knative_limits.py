@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from slipway.adapters.kserve import Trouble
+from slipway.adapters.runtimes import GRPC
 from slipway.adapters.templates import Templates
 from slipway.api.modelrollout import ModelRolloutSpec
 from slipway.api.reasons import Reason
@@ -62,6 +63,14 @@ def _fields(spec: ModelRolloutSpec) -> Iterator[str]:
         yield f"spec.consumers: {names}: Knative's gateway turns nobody away: remove them, {_STANDARD}."
     if spec.rollback.retry_on_stable:
         yield f"spec.rollback.retryOnStable: true: Knative repeats no requests: set it to false, {_STANDARD}."
+    if serving.protocol == GRPC:
+        yield f"spec.serving.protocol: {GRPC}: only REST is served in this mode: set v1 or v2, {_STANDARD}."
+    for name, part in (("transformer", serving.transformer), ("explainer", serving.explainer)):
+        if part is not None:
+            yield (f"spec.serving.{name}: {part.image}: Knative splits predictors only: remove it, {_STANDARD}.")
+    if serving.autoscaling is not None:
+        scaler = serving.autoscaling.scaler
+        yield f"spec.serving.autoscaling: {scaler}: Knative scales every revision by itself: remove it, {_STANDARD}."
     if serving.capacity != "Surge":
         yield (
             f"spec.serving.capacity: {serving.capacity}: Knative keeps servers of both revisions: set Surge,"

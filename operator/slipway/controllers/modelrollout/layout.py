@@ -80,8 +80,7 @@ def may_route(snapshot: Snapshot) -> bool:
 def _routed(snapshot: Snapshot) -> gw.Routed | None:
     if snapshot.parent is None or not may_route(snapshot):
         return None
-    spec = snapshot.rollout.spec
-    return gw.Routed(snapshot.namespace, snapshot.name, spec.project_ref.name, snapshot.parent, spec.routing)
+    return gw.routed_of(snapshot.rollout, snapshot.parent)
 
 
 def _aside(snapshot: Snapshot, state: State, weights: Weights, now: datetime) -> gw.Aside | None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from math import ceil
 
 from slipway.adapters import gateway as gw
-from slipway.adapters.envoy_stats import WindowStats, cluster_name
-from slipway.adapters.kserve import PORT, Trouble, predictor_of
+from slipway.adapters.envoy_stats import WindowStats
+from slipway.adapters.kserve import Trouble
 from slipway.api.modelrollout import Replicas
 from slipway.api.reasons import Reason
 from slipway.api.rollout_steps import SetScale, Step
@@ -55,7 +55,7 @@ def measured(snapshot: Snapshot, state: State, window: float) -> WindowStats:
     windows, member = snapshot.reading.windows, state.members.get(state.candidate or "")
     if member is None:
         return _NOTHING
-    own = windows.get((cluster_name(snapshot.namespace, predictor_of(member.service), PORT), window), _NOTHING)
+    own = windows.get((snapshot.cluster_of(member.service), window), _NOTHING)
     if not copied_percent(snapshot.steps, state):
         return own
     clusters = [gw.mirror_cluster(snapshot.namespace, snapshot.name, rule) for rule in (0, 1)]
@@ -71,7 +71,7 @@ def size(snapshot: Snapshot, state: State, name: str) -> Replicas:
         room = capacity.room(snapshot.rollout.spec.serving, state, stable.readiness.endpoints if stable else 0)
         return capacity.at_most(wanted_size(snapshot, state), room)
     if name == state.stable and not awaits_confirmation(snapshot, state):  # it gives nothing up for a maybe
-        return capacity.of_stable(snapshot.rollout.spec.serving, state)
+        return _at_least_by_weight(snapshot, state, capacity.of_stable(snapshot.rollout.spec.serving, state))
     return full
 
 
@@ -88,10 +88,25 @@ def wanted_size(snapshot: Snapshot, state: State) -> Replicas:
 def _by_steps(snapshot: Snapshot, state: State, full: Replicas) -> Replicas:
     steps, weight = snapshot.steps, _aimed_weight(snapshot.steps, state)
     scale = _scale(steps, state)
+    if scale is None and _is_proportional(snapshot):
+        scale = SetScale(match_weight=True)
     # From the step on that gives it all requests it has full size: servers come before requests.
     if scale is None or weight == 100 or state.promote_full is not None:
         return full
     return _scaled(full, scale, weight)
+
+
+def _is_proportional(snapshot: Snapshot) -> bool:
+    autoscaling = snapshot.rollout.spec.serving.autoscaling
+    return autoscaling is not None and autoscaling.during_rollout == "Proportional"
+
+
+def _at_least_by_weight(snapshot: Snapshot, state: State, size: Replicas) -> Replicas:
+    """With proportional bounds the stable version needs at least the share of its weight. It may have as many as ever:
+    a rollback sends it everything at once."""
+    if state.candidate is None or not _is_proportional(snapshot):
+        return size
+    return Replicas(min=min(size.min, _share(size.min, 100 - state.weight)), max=size.max)
 
 
 def no_room(snapshot: Snapshot, state: State) -> Trouble | None:
@@ -138,7 +153,7 @@ def lacking(snapshot: Snapshot, state: State, server: Server) -> int:
     # Who goes back to a version that is warm still does not wait: such a candidate has no weight and no step.
     ordered = state.promote_full is not None and state.promote_full.by is not None and state.undo is None
     going_back = position is None or (position.index >= len(steps) and not state.weight and not ordered)
-    scaled = any(each.set_scale for each in _passed(steps, state))
+    scaled = any(each.set_scale for each in _passed(steps, state)) or _is_proportional(snapshot)
     if going_back or not (scaled or capacity.is_scarce(snapshot.rollout.spec.serving)):
         return 0
     return max(0, wanted_size(snapshot, state).min - server.readiness.endpoints)

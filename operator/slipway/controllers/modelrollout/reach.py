@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from slipway.adapters.envoy_stats import cluster_name
-from slipway.adapters.kserve import PORT, predictor_of
 from slipway.controllers.modelrollout.facts import Snapshot
 
 SETTLE = timedelta(seconds=5)
@@ -20,7 +18,7 @@ def is_reachable(snapshot: Snapshot, service: str, now: datetime) -> bool:
     if pin is None or pin.deleting or not pin.acceptance.accepted:
         return False
     reading, age = snapshot.reading, now - pin.created
-    if cluster_name(snapshot.namespace, predictor_of(service), PORT) in reading.known:
+    if snapshot.cluster_of(service) in reading.known:
         return True
     return age >= (UNKNOWN_CLUSTER if reading.reachable else SETTLE)
 

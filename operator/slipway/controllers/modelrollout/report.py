@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from slipway.adapters.envoy_stats import cluster_name
-from slipway.adapters.kserve import PORT, Trouble, predictor_of
+from slipway.adapters.kserve import Trouble
 from slipway.api.meta import parse_time
 from slipway.api.modelrollout import (
     HandledAnnotations,
@@ -179,7 +178,7 @@ def _observed(snapshot: Snapshot, state: State) -> dict[str, str]:
         return {}
 
     def requests(member: Member) -> int:
-        cluster = cluster_name(snapshot.namespace, predictor_of(member.service), PORT)
+        cluster = snapshot.cluster_of(member.service)
         return snapshot.reading.windows.get((cluster, max(lengths)), checks.NOTHING).requests
 
     shares = checks.observed_percent({each.name: requests(each) for each in served})

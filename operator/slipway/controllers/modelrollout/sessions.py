@@ -13,7 +13,7 @@ from dataclasses import replace
 from hashlib import sha256
 
 from slipway.adapters import gateway as gw
-from slipway.adapters.kserve import PORT, predictor_of
+from slipway.adapters.kserve import inference_service_of
 from slipway.api.meta import parse_duration
 from slipway.contracts.sessions import HEADER, Session
 from slipway.controllers.modelrollout import experiments
@@ -78,9 +78,10 @@ def keep(name: str, general: Object, session: Session, version: str, service: st
     """The rule that sends clients of a version there, made from the general one."""
     pattern = rf"(.*;\s*)?{re.escape(session.name)}={session.value(version)}(;.*)?"
     cookie = {"type": "RegularExpression", "name": "cookie", "value": pattern}
+    (entry,) = (each for each in general["backendRefs"] if inference_service_of(each["name"]) == service)
     return {
         **general,
         "name": name,
         "matches": [{**match, "headers": [*(match.get("headers") or ()), cookie]} for match in general["matches"]],
-        "backendRefs": [{"name": predictor_of(service), "port": PORT, "weight": 1}],
+        "backendRefs": [{**entry, "weight": 1}],
     }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from slipway.adapters.envoy_stats import cluster_name
-from slipway.adapters.kserve import PORT, predictor_of
 from slipway.api.reasons import Reason
 from slipway.controllers.modelrollout import posture
 from slipway.controllers.modelrollout.facts import Snapshot
@@ -41,7 +39,7 @@ def _measured(snapshot: Snapshot) -> str:
 
 def _trouble(snapshot: Snapshot, state: State, measured: str) -> str:
     reading, candidate = snapshot.reading, state.members.get(state.candidate or "")
-    cluster = cluster_name(snapshot.namespace, predictor_of(candidate.service), PORT) if candidate else ""
+    cluster = snapshot.cluster_of(candidate.service) if candidate else ""
     if not reading.proxies:
         return f"The gateway has no proxy pods that can be asked, so {measured} stays Inconclusive."
     if not reading.reachable:

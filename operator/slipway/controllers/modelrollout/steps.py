@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from slipway.adapters import gateway as gw
-from slipway.adapters.envoy_stats import cluster_name
-from slipway.adapters.kserve import PORT, Trouble, predictor_of
+from slipway.adapters.kserve import Trouble
 from slipway.api.meta import parse_duration
 from slipway.api.modelrollout import CheckStatus, HistoryEntry, Rejection
 from slipway.api.reasons import Reason
@@ -348,7 +347,7 @@ def _present(snapshot: Snapshot, state: State) -> Step | None:
 
 def _cluster(snapshot: Snapshot, state: State, name: str | None) -> str:
     member = state.members.get(name or "")
-    return cluster_name(snapshot.namespace, predictor_of(member.service), PORT) if member else ""
+    return snapshot.cluster_of(member.service) if member else ""
 
 
 # ---- steps -----------------------------------------------------------------------------------------------------------

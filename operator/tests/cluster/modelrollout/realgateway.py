@@ -18,7 +18,7 @@ import subprocess
 import time
 from asyncio.subprocess import DEVNULL, STDOUT
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,8 +45,12 @@ START = 60.0
 # ---- model servers ---------------------------------------------------------------------------------------------------
 @dataclass
 class Backends:
-    """Small HTTP servers, one a version; each answers with its name and the headers that it got."""
+    """Small HTTP servers, one a version; each answers with its name and the headers that it got.
 
+    :param h2c: whether the servers, which others started, speak HTTP/2 without TLS
+    """
+
+    h2c: bool = False
     behave: Callable[[str, web.Request], web.Response] | None = None
     ports: dict[str, int] = field(default_factory=dict)
     _runners: list[web.AppRunner] = field(default_factory=list)
@@ -56,7 +60,7 @@ class Backends:
             if self.behave is not None:
                 return self.behave(service, request)
             headers = {name.lower(): value for name, value in request.headers.items()}
-            return web.json_response({"service": service, "headers": headers})
+            return web.json_response({"service": service, "path": request.path, "headers": headers})
 
         app = web.Application()
         app.router.add_route("*", "/{tail:.*}", answer)
@@ -76,8 +80,9 @@ def _surroundings(port: int, backends: Backends, namespace: str) -> list[Object]
     reference = {"group": "gateway.envoyproxy.io", "kind": "EnvoyProxy", "namespace": "envoy", "name": "proxy"}
     listener = {"name": "http", "port": port, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "All"}}}
     provider = {"type": "Host", "host": {"envoyVersion": _VERSION}}
+    telemetry = {"metrics": {"enableGRPCStats": True}}
     return [
-        _made(_API, "EnvoyProxy", reference, {"mergeBackends": {}, "provider": provider}),
+        _made(_API, "EnvoyProxy", reference, {"mergeBackends": {}, "telemetry": telemetry, "provider": provider}),
         _made(
             "gateway.networking.k8s.io/v1",
             "GatewayClass",
@@ -93,7 +98,10 @@ def _surroundings(port: int, backends: Backends, namespace: str) -> list[Object]
                 _API,
                 "Backend",
                 {"namespace": namespace, "name": service},
-                {"endpoints": [{"ip": {"address": "127.0.0.1", "port": backend}}]},
+                {
+                    "endpoints": [{"ip": {"address": "127.0.0.1", "port": backend}}],
+                    **({"appProtocols": ["gateway.envoyproxy.io/h2c"]} if backends.h2c else {}),
+                },
             )
             for service, backend in backends.ports.items()
         ),
@@ -105,12 +113,16 @@ def _made(api_version: str, kind: str, meta: Mapping[str, str], spec: Object) ->
     return {"apiVersion": api_version, "kind": kind, "metadata": named, "spec": spec}
 
 
-def _on_files(manifest: Object, routes: Sequence[str]) -> Object:
-    """A manifest of the operator in the form that the file provider understands."""
+def _on_files(manifest: Object, routes: Sequence[str], names: Collection[str]) -> Object:
+    """A manifest of the operator in the form that the file provider understands.
+
+    :param names: of backends: a Service that has none of its own is played by its InferenceService's
+    """
     spec = json.loads(json.dumps(manifest.get("spec") or {}))
     for rule in spec.get("rules") or ():
         for backend in rule.get("backendRefs") or ():
-            backend.update(group="gateway.envoyproxy.io", kind="Backend", name=inference_service_of(backend["name"]))
+            name = backend["name"] if backend["name"] in names else inference_service_of(backend["name"])
+            backend.update(group="gateway.envoyproxy.io", kind="Backend", name=name)
             del backend["port"]
     if spec.pop("targetSelectors", None):
         group = "gateway.networking.k8s.io"
@@ -161,7 +173,10 @@ async def running(
     """Envoy Gateway and Envoy with these manifests of the operator, until the end."""
     port = free_port()
     routes = [each["metadata"]["name"] for each in manifests if each["kind"] == "HTTPRoute"]
-    objects = [*_surroundings(port, backends, namespace), *(_on_files(each, routes) for each in manifests)]
+    objects = [
+        *_surroundings(port, backends, namespace),
+        *(_on_files(each, routes, backends.ports) for each in manifests),
+    ]
     with _alone():
         _prepare(folder, objects)
         program = str(gobuild.binary("envoy-gateway"))

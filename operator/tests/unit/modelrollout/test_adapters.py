@@ -194,7 +194,7 @@ REFUSED = {"type": "PredictorReady", "status": "False", "reason": "FailedCreate"
             "no key",
         ),
         (isvc(modelStatus=BLOCKED), [], "LoadFailed", "digest differs"),
-        (isvc(modelStatus=INVALID), [], "InvalidSpec", "spec.serving.runtime"),
+        (isvc(modelStatus=INVALID), [], "InvalidSpec", "Correct spec.serving: runtime"),
         ({"metadata": {"name": "d"}, "status": {"conditions": [REFUSED]}}, [], "PodsRefused", "exceeded quota"),
     ],
 )

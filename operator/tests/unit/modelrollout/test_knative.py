@@ -243,6 +243,10 @@ REFUSED: list[tuple[Object, str, str]] = [
     ),
     ({"rollback": {"retryOnStable": True}}, "spec.rollback.retryOnStable", "true"),
     ({"serving": {"capacity": "Partial"}}, "spec.serving.capacity", "Partial"),
+    ({"serving": {"transformer": {"image": "prepare"}}}, "spec.serving.transformer", "prepare"),
+    ({"serving": {"explainer": {"image": "explain"}}}, "spec.serving.explainer", "explain"),
+    ({"serving": {"autoscaling": {}}}, "spec.serving.autoscaling", "HPA"),
+    ({"serving": {"protocol": "grpc-v2"}}, "spec.serving.protocol", "grpc-v2"),
     ({"checks": CHECKS[:1]}, "spec.checks[success]", "prometheus"),
     ({"analysis": {"templates": [{"name": "gateway"}]}}, "AnalysisTemplate gateway, metric errors", "prometheus"),
     (

@@ -17,7 +17,7 @@ from unit.modelrollout.receivers import Receivers
 
 from slipway.adapters.envoy_stats import BOUNDS, Counters, Interest, Reading, Tally, WindowStats
 from slipway.adapters.gateway import Aside, aside_of, mirror_cluster, references_of, weights_of
-from slipway.adapters.kserve import SERVICE_LABEL, VERSION_ANNOTATION, predictor_of
+from slipway.adapters.kserve import SERVICE_LABEL, VERSION_ANNOTATION, entry_of, inference_service_of, predictor_of
 from slipway.adapters.labels import JOB_NAME
 from slipway.adapters.measurements import Answer, Heard, Token
 from slipway.api.analysis import Provider
@@ -209,6 +209,8 @@ class World:
         self.kserve_answering = True
         self.unready: set[str] = set()
         """InferenceServices without a server."""
+        self.untransformed: set[str] = set()
+        """InferenceServices without a transformer that answers."""
         self.doubted: set[str] = set()
         """InferenceServices that KServe calls not ready though servers answer (a rolling update, say)."""
         self.room = 1000
@@ -479,9 +481,12 @@ class World:
             started = max(0, min(wanted - keeps, free))
             free -= started
             self._set_endpoints(name, keeps + started if ready else 0)
+            if "transformer" in obj["spec"]:
+                count = 0 if name in self.untransformed else int(obj["spec"]["transformer"]["minReplicas"])
+                self._set_endpoints(entry_of(name, transformed=True), count)
         alive = {obj["metadata"]["name"] for obj in self.stores.list(INFERENCE_SERVICE, NAMESPACE)}
         for slice_ in list(self.stores.list(ENDPOINT_SLICE, NAMESPACE)):
-            if slice_["metadata"]["name"] not in alive:
+            if inference_service_of(slice_["metadata"]["name"]) not in alive:
                 self.remove(ENDPOINT_SLICE, slice_["metadata"]["name"])
 
     def _keeps(self, obj: Object) -> int:
@@ -492,9 +497,18 @@ class World:
         live = self.get(ENDPOINT_SLICE, name)
         endpoints = [{"addresses": [f"10.0.1.{each}"], "conditions": {"ready": True}} for each in range(count)]
         if live is None or live["endpoints"] != endpoints:
-            labels = {SERVICE_LABEL: predictor_of(name)}
+            labels = {SERVICE_LABEL: name if name.endswith("-transformer") else predictor_of(name)}
             meta = {**(live["metadata"] if live else {}), "name": name, "namespace": NAMESPACE, "labels": labels}
             self.put(ENDPOINT_SLICE, {"metadata": meta, "endpoints": endpoints})
+
+    def entrance(self, service: str) -> str:
+        """The name under which a version's first servers have their EndpointSlice."""
+        transformed = "transformer" in self.rollout["spec"].get("serving", {})
+        return entry_of(service, transformed=True) if transformed else service
+
+    def counted_as(self, service: str) -> str:
+        transformed = "transformer" in self.rollout["spec"].get("serving", {})
+        return f"service/{NAMESPACE}/{entry_of(service, transformed=transformed)}/80/http"
 
     def endpoints(self, service: str) -> int:
         live = self.get(ENDPOINT_SLICE, service)
@@ -507,10 +521,10 @@ class World:
         clusters = set()
         for obj in self.stores.list(HTTP_ROUTE, NAMESPACE):
             weights, generation = weights_of(obj), obj["metadata"]["generation"]
-            clusters |= {f"service/{NAMESPACE}/{predictor_of(service)}/80/http" for service in references_of(obj)}
+            clusters |= {self.counted_as(service) for service in references_of(obj)}
             kinds = ["Accepted", "ResolvedRefs"]
             conditions = [{"type": kind, "status": "True", "observedGeneration": generation} for kind in kinds]
-            if any(not self.endpoints(service) for service in weights):
+            if any(not self.endpoints(self.entrance(service)) for service in weights):
                 lacking = {"type": "BackendsAvailable", "status": "False", "reason": "EndpointsNotFound"}
                 conditions.append({**lacking, "observedGeneration": generation})
             parent = {"namespace": "slipway-system", "name": "models"}
@@ -539,9 +553,10 @@ class World:
             self.gateway.count(counts)
 
     def _count(self, counts: Counts, service: str, requests: int, cluster: str = "") -> None:
-        cluster = cluster or f"service/{NAMESPACE}/{predictor_of(service)}/80/http"
+        cluster = cluster or self.counted_as(service)
         behaviour = self.behaviour.get(service, Behaviour())
-        failing = 100 if not self.endpoints(service) else behaviour.failing
+        answers = self.endpoints(service) and self.endpoints(self.entrance(service))
+        failing = behaviour.failing if answers else 100
         for numbers, count in (
             (counts.requests, requests),
             (counts.failed, requests * failing // 100),
