@@ -6,8 +6,11 @@ window, summed over the proxies. Nothing survives a restart: the first sample is
 seen no requests, which no check takes for success.
 
 Requests are counted when they are answered (`upstream_rq_Nxx`), which includes answers that Envoy made itself because a
-server did not answer (503, 504). Envoy merges its histograms every few seconds, so times lag behind answers: shares of
-times are computed over the requests that the histogram has counted (`timed`), never over `answered`.
+server did not answer (503, 504). Where the gateway repeats failed requests, the failed try is in no counter of its own
+cluster, whatever the failure; the cluster that was asked instead counts it (`upstream_rq_retry`).
+
+Envoy merges its histograms every few seconds, so times lag behind answers: shares of times are computed over the
+requests that the histogram has counted (`timed`), never over `answered`.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import aiohttp
@@ -30,8 +33,8 @@ BOUNDS: Final = (1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
 """Upper bounds in milliseconds of Envoy's default histogram that checks may use."""
 
 FILTER: Final = (
-    r"^cluster\.(service/.*|httproute/.*-mirror-[0-9]+)"
-    r"\.(upstream_rq_(time|[1-5]xx)|membership_healthy|grpc\..*\.[0-9]+)$"
+    r"^cluster\.(service/[^.]*|httproute/.*-mirror-[0-9]+)"
+    r"\.(upstream_rq_(time|retry|[1-5]xx)|membership_healthy|grpc\..*\.[0-9]+)$"
 )
 """Makes Envoy print only what is read here; it matches Envoy's own names, not Prometheus' ones."""
 
@@ -55,16 +58,24 @@ class Counters:
     :param failed: answers with 5xx
     :param timed: requests in the histogram of times
     :param below: requests within each of `BOUNDS`
+    :param repeated: requests that came here after another cluster had failed them
     """
 
     answered: int = 0
     failed: int = 0
     timed: int = 0
     below: tuple[int, ...] = (0,) * len(BOUNDS)
+    repeated: int = 0
 
     def __add__(self, other: Counters) -> Counters:
         below = tuple(a + b for a, b in zip(self.below, other.below, strict=True))
-        return Counters(self.answered + other.answered, self.failed + other.failed, self.timed + other.timed, below)
+        return Counters(
+            self.answered + other.answered,
+            self.failed + other.failed,
+            self.timed + other.timed,
+            below,
+            self.repeated + other.repeated,
+        )
 
     def since(self, earlier: Counters) -> Counters:
         """The increase; a counter that fell was reset, and has counted from zero."""
@@ -73,7 +84,13 @@ class Counters:
         first = Counters() if answers_reset else earlier
         times = Counters() if times_reset else earlier
         below = tuple(max(0, a - b) for a, b in zip(self.below, times.below, strict=True))
-        return Counters(self.answered - first.answered, self.failed - first.failed, self.timed - times.timed, below)
+        return Counters(
+            self.answered - first.answered,
+            self.failed - first.failed,
+            self.timed - times.timed,
+            below,
+            self.repeated - (0 if self.repeated < earlier.repeated else earlier.repeated),
+        )
 
 
 @dataclass(frozen=True)
@@ -85,6 +102,7 @@ class WindowStats:
     :param timed: requests whose time is known by now (some seconds behind `requests`)
     :param below: of the timed ones, how many within a bound (milliseconds)
     :param seconds: how much of the window was really watched
+    :param repeated: of the requests, those that another version had failed before
     """
 
     requests: int = 0
@@ -92,6 +110,7 @@ class WindowStats:
     timed: int = 0
     below: Mapping[int, int] = field(default_factory=dict)
     seconds: float = 0.0
+    repeated: int = 0
 
     def __add__(self, other: WindowStats) -> WindowStats:
         """What two clusters counted in the same window."""
@@ -102,7 +121,12 @@ class WindowStats:
             self.timed + other.timed,
             below,
             max(self.seconds, other.seconds),
+            self.repeated + other.repeated,
         )
+
+    def with_hidden(self, other: WindowStats) -> WindowStats:
+        """With the failures that clients did not see, since the other version was asked instead."""
+        return replace(self, requests=self.requests + other.repeated, failed=self.failed + other.repeated)
 
 
 @dataclass(frozen=True)
@@ -133,6 +157,19 @@ class Reading:
     windows: Mapping[tuple[str, float], WindowStats] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
 
+    def with_hidden(self, one: str, other: str) -> Reading:
+        """With the failures that two clusters hid for each other, where failed requests are repeated."""
+        pairs = {one: other, other: one}
+        return replace(
+            self,
+            windows={
+                (cluster, length): stats.with_hidden(self.windows[pairs[cluster], length])
+                if cluster in pairs and (pairs[cluster], length) in self.windows
+                else stats
+                for (cluster, length), stats in self.windows.items()
+            },
+        )
+
 
 def cluster_name(namespace: str, service: str, port: int, protocol: str = "http") -> str:
     """The Envoy cluster that Envoy Gateway makes for a Service with `mergeBackends`.
@@ -145,8 +182,7 @@ def cluster_name(namespace: str, service: str, port: int, protocol: str = "http"
 # ---- the text ------------------------------------------------------------------------------------------------------
 _LABEL = 'envoy_cluster_name="'
 _XX = "envoy_cluster_upstream_rq_xx{"
-_RETRIED = "envoy_cluster_retry_upstream_rq_xx{"
-"""Answers after which Envoy asked again, with `rollback.retryOnStable`: they are in no other counter."""
+_RETRY = "envoy_cluster_upstream_rq_retry{"
 _COUNT = "envoy_cluster_upstream_rq_time_count{"
 _BUCKET = "envoy_cluster_upstream_rq_time_bucket{"
 _HEALTHY = "envoy_cluster_membership_healthy{"
@@ -163,6 +199,7 @@ class _Building:
     answered: int = 0
     failed: int = 0
     timed: int = 0
+    repeated: int = 0
     healthy: int = 0
     below: list[int] = field(default_factory=lambda: [0] * len(BOUNDS))
     grpc: int = 0
@@ -192,7 +229,7 @@ def parse(text: str) -> Scrape:
     for line in text.splitlines():
         if not line.startswith("envoy_cluster_"):
             continue
-        if not line.startswith((_BUCKET, _XX, _RETRIED, _COUNT, _HEALTHY, _GRPC_PREFIX)):
+        if not line.startswith((_BUCKET, _XX, _RETRY, _COUNT, _HEALTHY, _GRPC_PREFIX)):
             continue
         begin = line.find(_LABEL) + len(_LABEL)
         cluster = line[begin : line.find('"', begin)]
@@ -204,7 +241,7 @@ def parse(text: str) -> Scrape:
             index = _AT.get(line[mark : line.find('"', mark)])
             if index is not None:
                 building.below[index] = _value(line)
-        elif line.startswith((_XX, _RETRIED)):
+        elif line.startswith(_XX):
             value = _value(line)
             building.answered += value
             if 'envoy_response_code_class="5"' in line:
@@ -214,9 +251,11 @@ def parse(text: str) -> Scrape:
         elif code := _GRPC.match(line):
             building.grpc += _value(line)
             building.grpc_failed += _value(line) if code[1] in _GRPC_FAILED else 0
+        elif line.startswith(_RETRY):
+            building.repeated = _value(line)
         elif line.startswith(_HEALTHY):
             building.healthy = _value(line)
-    counters = {name: Counters(b.answered, b.failed, b.timed, tuple(b.below)) for name, b in found.items()}
+    counters = {name: Counters(b.answered, b.failed, b.timed, tuple(b.below), b.repeated) for name, b in found.items()}
     grpc = {name: Counters(b.grpc, b.grpc_failed, b.timed, tuple(b.below)) for name, b in found.items() if b.grpc}
     return Scrape(counters, frozenset(name for name, b in found.items() if b.healthy), grpc)
 
@@ -410,7 +449,7 @@ class GatewayStatistics:
                 increase, watched = series.increase(since)
                 total, seconds = total + increase, max(seconds, watched)
         below = dict(zip(BOUNDS, total.below, strict=True))
-        return WindowStats(total.answered, total.failed, total.timed, below, seconds)
+        return WindowStats(total.answered, total.failed, total.timed, below, seconds, total.repeated)
 
     def _watch(self, base: str) -> None:
         proxy = self._proxies.setdefault(base, _Proxy(base))

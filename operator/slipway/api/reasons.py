@@ -426,6 +426,12 @@ class Reason(StrEnum):
         "A new version's answers lack a field, or have one of another type: readers break.",
         "Tell the consumers; once they can read it, annotate `slipway.dev/accept-outputs: MODELVERSION`.",
     )
+    PatchAccepted = ("PatchAccepted", "The gateway asks the other version when an answer failed.", "Nothing.")
+    PatchPending = (
+        "PatchPending",
+        "The gateway has not said yet that it asks the other version when an answer failed.",
+        "Wait some seconds; then do what the message says.",
+    )
     RetryUnsupported = (
         "RetryUnsupported",
         "The gateway cannot ask the other version when an answer failed; all else works.",

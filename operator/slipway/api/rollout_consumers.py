@@ -74,8 +74,9 @@ class Consumer(ApiModel):
     rate_limit: ConsumerLimit | None = Field(None, description="How much it may ask for; anything when empty.")
     criticality: Literal["High", "Normal", "Low"] = Field(
         "Normal",
-        description="Low: it is told of a version with incompatible outputs, but the version does not wait for a"
-        " person's acknowledgement on its behalf.",
+        description="How much it is hurt by a version that answers in another form. Contacts of High are named first,"
+        " and alerts are louder (error instead of warning). Low: it is told of incompatible outputs, but the version"
+        " does not wait for a person's acknowledgement on its behalf.",
     )
 
 

@@ -403,7 +403,7 @@ def _reading(statistics: Statistics, io: Io, rollout: ModelRollout, setting: _Se
         tally=experiments.counted_since(status) is not None,
         grpc=rollout.spec.serving.protocol == GRPC,
     )
-    return statistics.read(owner, interest)
+    return retry_facts.attribute(statistics.read(owner, interest), rollout)
 
 
 def _is_watched(rollout: ModelRollout) -> bool:

@@ -18,7 +18,7 @@ from slipway.adapters.webhooks import Answer
 from slipway.api.meta import parse_time
 from slipway.api.reasons import Reason
 from slipway.api.rollout_hooks import Alert, Hook, Notice
-from slipway.controllers.modelrollout import messages
+from slipway.controllers.modelrollout import messages, outputs
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.hooks import Halt, hooks_of
 from slipway.controllers.modelrollout.state import State
@@ -42,7 +42,10 @@ _ALERTS: Mapping[str, Severity] = {
     Reason.ServersLost: "error",
     Reason.RolledBack: "error",
 }
-"""Events that people are alerted to, beside Stalled and the end of Ready."""
+"""Events that people are alerted to, beside Stalled, the end of Ready, and outputs that change."""
+
+_OF_WHAT_BEGINS = frozenset({Reason.Started, Reason.OutputsChange, Reason.OutputsIncompatible})
+"""Events about the candidacy that begins, and not about one that it replaces."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +132,12 @@ def _news(
         yield from _events(snapshot, state, note, now)
     for note in state.notes:
         yield from _ends(snapshot, state, note, now)
-        if note.reason in _ALERTS and not _is_muted(snapshot, note):
-            yield from _alerts(snapshot, state, note.reason, note.message, _ALERTS[note.reason], now)
-    for reason, message, severity in _troubles(before, status):
+        severity = _ALERTS.get(note.reason) or outputs.severity(snapshot.rollout.spec.consumers, note.reason)
+        if severity is not None and not _is_muted(snapshot, note):
+            yield from _alerts(snapshot, state, note.reason, note.message, severity, now)
+    for reason, message, loud in _troubles(before, status):
         if not any(each.muted and each.reason == reason for each in halted):
-            yield from _alerts(snapshot, state, reason, message, severity, now)
+            yield from _alerts(snapshot, state, reason, message, loud, now)
 
 
 def _events(snapshot: Snapshot, state: State, note: Note, now: datetime) -> Iterator[Notice]:
@@ -196,7 +200,7 @@ def _subject(snapshot: Snapshot, state: State, reason: str) -> _Subject:
     before = snapshot.rollout.status
     if reason == Reason.RolledBack and before.candidate is None:
         return _Subject(before.stable, "", None, None)  # it had been promoted already
-    if reason == Reason.Started or before.candidate is None:
+    if reason in _OF_WHAT_BEGINS or before.candidate is None:
         version, since = state.candidate or state.stable, state.candidacy or ""
         return _Subject(version, since, state.position.name if state.position else None, state.weight)
     step = before.step.name if before.step else None

@@ -7,19 +7,31 @@ request, by whatever way, until it is acknowledged by name:
 
 The annotation names the version, so one that is left in Git accepts no other. Records that do not say what they answer
 with are not compared.
+
+Whom it concerns most is named first, and gives the alert its severity: a consumer's criticality says both.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from slipway.adapters.alerts import Severity
 from slipway.api.reasons import Reason
+from slipway.api.rollout_consumers import Consumer
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.state import State
 from slipway.runtime.conditions import Note
 
 ACCEPT = "slipway.dev/accept-outputs"
+NAMED = 600
+"""Characters of an Event that names and contacts may take; an Event has 1024."""
+_ORDER = ("High", "Normal", "Low")
+_SEVERITY: Mapping[str, Mapping[str, Severity]] = {
+    Reason.OutputsIncompatible: {"High": "error", "Normal": "warning", "Low": "info"},
+    Reason.OutputsChange: {"High": "warning", "Normal": "info", "Low": "info"},
+}
 
 
 @dataclass(frozen=True)
@@ -58,21 +70,49 @@ def tell(snapshot: Snapshot, state: State, now: datetime) -> None:
         return
     found = change(snapshot, state, state.candidate)
     if found.sentence:
-        names = ", ".join(f"{each.name} ({each.contact})" for each in consumers)
-        message = f"Version {state.candidate} answers otherwise than {state.stable}: {found.sentence}. Tell {names}."
+        message = (
+            f"Version {state.candidate} answers otherwise than {state.stable}: {found.sentence[:300]}."
+            f" Tell {contacts(consumers)}."
+        )
         if found.breaking:
             state.notes.append(Note("Warning", Reason.OutputsIncompatible, message))
         else:
             state.notes.append(Note("Normal", Reason.OutputsChange, message))
 
 
+def severity(consumers: Sequence[Consumer], reason: str) -> Severity | None:
+    """How loud people are alerted to a change: as the most critical consumer needs it; None for other reasons."""
+    if reason not in _SEVERITY or not consumers:
+        return None
+    return _SEVERITY[reason][_by_criticality(consumers)[0].criticality]
+
+
 def unacknowledged(snapshot: Snapshot, state: State, version: str | None) -> str:
     """Why a version may not get requests yet; empty when it may."""
-    waiting = [each.name for each in snapshot.rollout.spec.consumers if each.criticality != "Low"]
+    waiting = [each.name for each in _by_criticality(snapshot.rollout.spec.consumers) if each.criticality != "Low"]
     breaking = change(snapshot, state, version).breaking
     if not waiting or not breaking or snapshot.rollout.metadata.annotations.get(ACCEPT) == version:
         return ""
     return (
-        f"Version {version} breaks readers of {', '.join(waiting)}: {', '.join(breaking)}. Once they can read"
-        f" it, annotate the rollout {ACCEPT}: {version}."
+        f"Version {version} breaks readers of {_listed(waiting)}: {', '.join(breaking)[:300]}. Once they can"
+        f" read it, annotate the rollout {ACCEPT}: {version}."
     )
+
+
+def _by_criticality(consumers: Sequence[Consumer]) -> list[Consumer]:
+    return sorted(consumers, key=lambda each: _ORDER.index(each.criticality))
+
+
+def contacts(consumers: Sequence[Consumer]) -> str:
+    """Names and contacts, the most critical first, as many as an Event has room for."""
+    return _listed([f"{each.name} ({each.contact})" for each in _by_criticality(consumers)])
+
+
+def _listed(entries: Sequence[str]) -> str:
+    shown: list[str] = []
+    for each in entries:
+        if shown and sum(len(one) + 2 for one in shown) + len(each) > NAMED:
+            break
+        shown.append(each)
+    rest = len(entries) - len(shown)
+    return ", ".join(shown) + (f" and {rest} more" if rest else "")

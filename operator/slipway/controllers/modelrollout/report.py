@@ -79,7 +79,7 @@ def report(
     state_baseline(conditions, snapshot, state)
     _state_analysis(conditions, snapshot, state)
     admission.state_access(conditions, snapshot, now)
-    retrying.state_retry(conditions, snapshot, state)
+    retrying.state_retry(conditions, snapshot, state, layout)
     return {**status.wire(), **admission.report_consumers(snapshot, now), "conditions": conditions.list()}
 
 
@@ -179,7 +179,9 @@ def _observed(snapshot: Snapshot, state: State) -> dict[str, str]:
 
     def requests(member: Member) -> int:
         cluster = snapshot.cluster_of(member.service)
-        return snapshot.reading.windows.get((cluster, max(lengths)), checks.NOTHING).requests
+        stats = snapshot.reading.windows.get((cluster, max(lengths)), checks.NOTHING)
+        # A request counts where it was sent first.
+        return max(0, stats.requests - stats.repeated)
 
     shares = checks.observed_percent({each.name: requests(each) for each in served})
     return {name: str(share) for name, share in shares.items()}

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from slipway.adapters import retry
 from slipway.adapters.access import Standing
+from slipway.adapters.envoy_stats import Reading, cluster_name
+from slipway.adapters.kserve import PORT, predictor_of
 from slipway.api.modelrollout import ModelRollout
 from slipway.api.platform import GatewayParentRef
 from slipway.runtime.controller import Io
@@ -14,6 +16,11 @@ from slipway.runtime.errors import Forbidden
 from slipway.runtime.resources import ENVOY_PATCH_POLICY, GATEWAY, ResourceType, uid_of
 
 CONDITION = "RetryOnStable"
+SILENT = (
+    "The gateway has not taken in yet that failed requests are repeated. If it stays so, set"
+    " extensionApis.enableEnvoyPatchPolicy in Envoy Gateway's configuration. Gateways that are merged"
+    " cannot be patched."
+)
 NOT_SERVED = (
     "Failed requests can be repeated by Envoy Gateway only: this cluster does not serve EnvoyPatchPolicy of"
     " gateway.envoyproxy.io."
@@ -36,12 +43,12 @@ class Cluster(Protocol):
 class RetryFacts:
     """The patch in the Gateway's namespace.
 
-    :param listener: at which clients arrive; empty while that is not known
+    :param listeners: whose routing tables have the rollout's routes; none while that is not known
     :param uid: of the patch that is there
     :param obstacle: why the patch cannot be written, and what to do
     """
 
-    listener: str = ""
+    listeners: tuple[str, ...] = ()
     uid: str = ""
     standing: Standing = field(default_factory=Standing)
     obstacle: str = ""
@@ -57,15 +64,27 @@ async def read(io: Io, cluster: Cluster, rollout: ModelRollout, parent: GatewayP
     if parent is None or not (wanted or left):
         return RetryFacts()
     gateway = io.get(GATEWAY.key(parent.name, parent.namespace)) or {}
-    listeners = gateway.get("spec", {}).get("listeners") or ()
-    listener = parent.section_name or next((str(each["name"]) for each in listeners), "")
+    listeners = retry.listeners_of(gateway, parent)
     name = retry.policy_name(str(rollout.metadata.namespace), rollout.metadata.name)
     if not await cluster.serves(io, ENVOY_PATCH_POLICY):
-        return RetryFacts(listener, obstacle=NOT_SERVED)
+        return RetryFacts(listeners, obstacle=NOT_SERVED)
     try:
         found = await io.live(ENVOY_PATCH_POLICY.key(name, parent.namespace))
     except Forbidden:
-        return RetryFacts(listener, obstacle=NOT_ALLOWED)
+        return RetryFacts(listeners, obstacle=NOT_ALLOWED)
     if found is None:
-        return RetryFacts(listener)
-    return RetryFacts(listener, uid_of(found), retry.standing(found, parent))
+        return RetryFacts(listeners)
+    return RetryFacts(listeners, uid_of(found), retry.standing(found, parent))
+
+
+def attribute(reading: Reading, rollout: ModelRollout) -> Reading:
+    """Statistics in which a failure counts for the version that failed, also where clients did not see it."""
+    if not rollout.spec.rollback.retry_on_stable:
+        return reading
+    namespace = str(rollout.metadata.namespace)
+    both = [
+        cluster_name(namespace, predictor_of(each.service), PORT)
+        for each in rollout.status.versions or ()
+        if each.role in ("Stable", "Candidate")
+    ]
+    return reading.with_hidden(*both) if len(both) == 2 else reading

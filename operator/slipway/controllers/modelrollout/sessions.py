@@ -41,10 +41,15 @@ def _sticky(snapshot: Snapshot, state: State, action: Action) -> Action:
         notes = {**(manifest["metadata"].get("annotations") or {}), gw.SESSION_ANNOTATION: _memory(state, session)}
         manifest["metadata"] = {**manifest["metadata"], "annotations": notes}
         general = next(each for each in manifest["spec"]["rules"] if each["name"] == gw.MODEL_ROUTE_RULE)
+        arms = experiments.sharing(state)
         kept = {"session-stable": state.stable, "session-candidate": state.candidate}
-        kept |= {f"session-{name}": version for name, version in experiments.sharing(state).items()}
+        kept |= {f"session-{name}": version for name, version in arms.items()}
+        repeated = snapshot.rollout.spec.rollback.retry_on_stable and not snapshot.retry.obstacle and not arms
+        instead = state.members[str(state.stable)].service if repeated else None
         for name, version in kept.items():
-            rules.append(told(keep(name, general, session, str(version), state.members[str(version)].service), None))
+            other = instead if version == state.candidate else None
+            service = state.members[str(version)].service
+            rules.append(told(keep(name, general, session, str(version), service, other), None))
     return replace(action, manifest={**manifest, "spec": {**manifest["spec"], "rules": rules}})
 
 
@@ -74,14 +79,23 @@ def told(rule: Object, session: Session | None) -> Object:
     return {**rule, "filters": filters}
 
 
-def keep(name: str, general: Object, session: Session, version: str, service: str) -> Object:
-    """The rule that sends clients of a version there, made from the general one."""
+def keep(
+    name: str, general: Object, session: Session, version: str, service: str, instead: str | None = None
+) -> Object:
+    """The rule that sends clients of a version there, made from the general one.
+
+    :param instead: InferenceService that is asked when an answer of `service` failed. Envoy asks a version with a
+        weight only, so it has the least that there is: one in a million.
+    """
     pattern = rf"(.*;\s*)?{re.escape(session.name)}={session.value(version)}(;.*)?"
     cookie = {"type": "RegularExpression", "name": "cookie", "value": pattern}
-    (entry,) = (each for each in general["backendRefs"] if inference_service_of(each["name"]) == service)
+    entries = {inference_service_of(each["name"]): each for each in general["backendRefs"]}
     return {
         **general,
         "name": name,
         "matches": [{**match, "headers": [*(match.get("headers") or ()), cookie]} for match in general["matches"]],
-        "backendRefs": [{**entry, "weight": 1}],
+        "backendRefs": [
+            {**entries[each], "weight": weight}
+            for each, weight in (((service, 1),) if instead is None else ((service, 999_999), (instead, 1)))
+        ],
     }

@@ -12,7 +12,9 @@ import pytest
 import pytest_asyncio
 import yaml
 from cluster.modelrollout.director import Director, made
-from cluster.modelrollout.stage import PARENT, Stage, staged
+from cluster.modelrollout.realcluster import gateway_crds, real
+from cluster.modelrollout.realgateway import Running, may_run_on_api_server
+from cluster.modelrollout.stage import PARENT, Servers, Stage, staged
 from kubernetes.aio.client import ApiClient, ApiException, ApisApi, CustomObjectsApi
 
 from slipway.adapters.envoy_stats import GatewayStatistics
@@ -118,6 +120,24 @@ async def make_service_account(client: Client) -> None:
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "envoy"}}
     with contextlib.suppress(AlreadyExists):
         await client.create(SERVICE_ACCOUNT, account)
+
+
+@pytest_asyncio.fixture
+async def real_gateway(
+    crds: None,  # noqa: ARG001 - installed for their effect
+    install_crds: Any,
+    client: Client,
+    namespace: str,
+    kubeconfig: Path,
+    tmp_path: Path,
+) -> AsyncIterator[tuple[Running, Servers]]:
+    """Envoy Gateway that reads from the API server, its Envoy, and model servers."""
+    if not may_run_on_api_server():
+        pytest.skip("Envoy Gateway looks for certificates in /certs and writes to /var/lib/eg: root may make them")
+    await install_crds(*gateway_crds())
+    await make_surroundings(client, 1)
+    async with real(client, namespace, tmp_path, kubeconfig) as one:
+        yield one
 
 
 @pytest.fixture

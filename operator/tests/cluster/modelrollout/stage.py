@@ -67,7 +67,10 @@ class Servers:
     `seen` counts what came to each version, answers that reach nobody included.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1") -> None:
+        self.address = address
+        self.callers = Counter[tuple[str, int]]()
+        """Predictions by what the gateway calls the caller, and code."""
         self.failing: set[str] = set()
         self.broken: set[str] = set()
         self.running: dict[str, Server] = {}
@@ -81,14 +84,25 @@ class Servers:
             self.seen[version] += 1
             self.running[service].paths.add(request.path)
             failed = version in self.failing and self.seen[version] % 2 == 0
-            return web.json_response({"modelVersion": version}, status=500 if failed else 200)
+            status = 500 if failed else 200
+            caller = request.headers.get("x-slipway-consumer") or request.headers.get("x-slipway-subject")
+            self.callers.update([(caller, status)] if caller else [])
+            return web.json_response({"modelVersion": version}, status=status)
+
+        async def metrics(_: web.Request) -> web.Response:
+            lines = [
+                f'slipway_consumer_requests_total{{consumer="{caller}",code="{code}"}} {number}'
+                for (caller, code), number in self.callers.items()
+            ]
+            return web.Response(text="\n".join(lines))
 
         app = web.Application()
+        app.router.add_get("/metrics", metrics)
         app.router.add_route("*", "/{tail:.*}", answer)
         runner = web.AppRunner(app)
         await runner.setup()
         port = free_port()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
+        await web.TCPSite(runner, self.address, port).start()
         self.running[service] = Server(service, version, port, runner)
 
     async def stop(self, service: str) -> None:
@@ -241,11 +255,11 @@ def _mirror(cluster: str, aside: Aside) -> Object:
 class Stage:
     """Plays KServe and the gateway in one namespace until it is closed."""
 
-    def __init__(self, client: Client, namespace: str, proxy: Envoy) -> None:
+    def __init__(self, client: Client, namespace: str, proxy: Envoy, address: str = "127.0.0.1") -> None:
         self._client = client
         self._namespace = namespace
         self.proxy = proxy
-        self.servers = Servers()
+        self.servers = Servers(address)
         self._taken: list[tuple[str, int]] = []
         self.controller = "gateway.envoyproxy.io/gatewayclass-controller"
         """Who says that routes are accepted."""
@@ -277,16 +291,17 @@ class Stage:
         """As KServe and the endpoint controller do: labels of the InferenceService, addresses of ready pods."""
         name = service["metadata"]["name"]
         labels = {**service["metadata"]["labels"], SERVICE_LABEL: predictor_of(name)}
-        await self._client.create(
-            ENDPOINT_SLICE,
-            {
-                "apiVersion": "discovery.k8s.io/v1",
-                "kind": "EndpointSlice",
-                "metadata": {"name": name, "namespace": self._namespace, "labels": labels},
-                "addressType": "IPv4",
-                "endpoints": _endpoints(service),
-            },
-        )
+        await self._client.create(ENDPOINT_SLICE, self._slice(name, labels, _endpoints(service)))
+
+    def _slice(self, name: str, labels: Object, endpoints: list[Object], **more: Any) -> Object:
+        return {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": name, "namespace": self._namespace, "labels": labels},
+            "addressType": "IPv4",
+            "endpoints": endpoints,
+            **more,
+        }
 
     async def _scale_endpoints(self, service: Object) -> None:
         """As many addresses as there are to be servers; only one server runs."""

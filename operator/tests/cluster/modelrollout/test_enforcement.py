@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
-from cluster.modelrollout.realgateway import Backends, Signer, count, running
+from cluster.modelrollout.realgateway import Backends, Running, Signer, count, running
 
 from slipway.adapters import access, retry
 from slipway.adapters import gateway as gw
@@ -56,14 +58,35 @@ def manifests(credentials: Credentials, issuer: Issuer | None, closed: str = "")
     ]
 
 
-def sticky_route(route: Object, session: Session) -> Object:
+STABLE, CANDIDATE = "backend/flights/delays-1/0/http", "backend/flights/delays-2/0/http"
+
+
+def sticky_route(route: Object, session: Session, instead: str | None = None) -> Object:
     """What the operator makes of a weighted route while `delays-2` is the candidate."""
     rules = route["spec"]["rules"]
     kept = [
-        told(keep(f"session-{service}", rules[0], session, service, service), None)
-        for service in ("delays-1", "delays-2")
+        keep("session-stable", rules[0], session, "delays-1", "delays-1"),
+        keep("session-candidate", rules[0], session, "delays-2", "delays-2", instead),
     ]
-    return {**route, "spec": {**route["spec"], "rules": [told(rules[0], session), *kept]}}
+    rules = [told(rules[0], session), *(told(each, None) for each in kept)]
+    return {**route, "spec": {**route["spec"], "rules": rules}}
+
+
+def cookies(service: str, request: web.Request, status: int = 200) -> web.Response:
+    """Sets the cookie that the gateway asks for, as Slipway's servers do."""
+    session = parse_session(request.headers.get(SESSION_HEADER, ""))
+    headers = {"set-cookie": session.cookie(service)} if session and status < 500 else {}
+    return web.json_response({"service": service}, status=status, headers=headers)
+
+
+async def at_once(gateway: Running, headers: dict[str, str], times: int) -> Counter[int]:
+    """Status codes of requests of which twenty are under way at any time."""
+    codes = Counter[int]()
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        for _ in range(times // 20):
+            answers = await asyncio.gather(*(gateway.ask(session, PREDICT, headers) for _ in range(20)))
+            codes.update(status for status, _ in answers)
+    return codes
 
 
 async def two_versions() -> Backends:
@@ -127,29 +150,25 @@ async def test_keys_and_tokens_let_declared_consumers_in_and_nobody_else(tmp_pat
 
 
 async def test_clients_stay_on_the_version_that_they_have_met(tmp_path: Path) -> None:
-    """A candidate with half of the requests; servers here set the cookie as Slipway's do."""
-
-    def server(service: str, request: web.Request) -> web.Response:
-        session = parse_session(request.headers.get(SESSION_HEADER, ""))
-        headers = {"set-cookie": session.cookie(service)} if session else {}
-        return web.json_response({"service": service}, headers=headers)
-
+    """A candidate with a fifth of the requests: new clients are split by the weights, and each stays where it was."""
     backends = await two_versions()
-    backends.behave = server
+    backends.behave = cookies
     session = Session("s" * 32, "delays", 3600, "/delays")
-    route = sticky_route(gw.weighted_route(ROUTED, [("delays-1", 50), ("delays-2", 50)]), session)
+    route = sticky_route(gw.weighted_route(ROUTED, [("delays-1", 80), ("delays-2", 20)]), session)
     met = Counter[str]()
     async with running(tmp_path, NAMESPACE, [route], backends) as gateway:
-        for _ in range(30):
-            async with aiohttp.ClientSession() as client:
+        for _ in range(150):
+            # An address is no host name: cookies of one are kept only by jars that say so.
+            async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:
                 answers = [(await gateway.ask(client, PREDICT, {}))[1]["service"] for _ in range(6)]
             assert len(set(answers)) == 1, "one client, one version"
             met[answers[0]] += 1
+        assert 10 <= met["delays-2"] <= 50, "a fifth of new clients"
         async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as client:
             plain = Counter([(await gateway.ask(client, PREDICT, {}))[1]["service"] for _ in range(60)])
             lie = {"cookie": "delays=delays-2", SESSION_HEADER: "x; name=delays; seconds=9; path=/"}
             lied = Counter([(await gateway.ask(client, PREDICT, lie))[1]["service"] for _ in range(60)])
-    assert set(met) == set(plain) == set(lied) == {"delays-1", "delays-2"}, "without the cookie, weights decide"
+    assert set(plain) == set(lied) == {"delays-1", "delays-2"}, "without the cookie, weights decide"
     await backends.close()
 
 
@@ -171,22 +190,59 @@ async def test_a_closed_route_is_no_route(tmp_path: Path) -> None:
     await backends.close()
 
 
-async def test_clients_do_not_see_a_failing_candidate_where_answers_are_repeated(tmp_path: Path) -> None:
-    def server(service: str, _: web.Request) -> web.Response:
-        return web.json_response({"service": service}, status=500 if service == "delays-2" else 200)
+# ---- a bad candidate -------------------------------------------------------------------------------------------------
+def failing(service: str, request: web.Request) -> web.Response:
+    return cookies(service, request, 500 if service == "delays-2" else 200)
 
+
+async def test_without_the_patch_clients_see_a_failing_candidate(tmp_path: Path) -> None:
     backends = await two_versions()
-    backends.behave = server
-    route = gw.weighted_route(ROUTED, [("delays-1", 50), ("delays-2", 50)])
-    async with running(tmp_path / "plain", NAMESPACE, [route], backends) as gateway:
-        plain = await count(gateway, PREDICT, {}, 100)
-    assert 25 < plain[500] < 75
-    patch = retry.policy(NAMESPACE, NAME, PARENT, "http", route)
-    async with running(tmp_path / "repeated", NAMESPACE, [route, patch], backends) as gateway:
-        assert await count(gateway, PREDICT, {}, 100) == {200: 100}
+    backends.behave = failing
+    route = gw.weighted_route(ROUTED, [("delays-1", 80), ("delays-2", 20)])
+    async with running(tmp_path, NAMESPACE, [route], backends) as gateway:
+        codes = await at_once(gateway, {}, 400)
+    assert codes[200] + codes[500] == 400
+    assert 40 < codes[500] < 120
+    await backends.close()
+
+
+async def test_with_the_patch_clients_do_not_see_a_failing_candidate_and_its_failures_count(tmp_path: Path) -> None:
+    """Clients without a cookie, clients of the candidate, callers with a key and with a token, two host names."""
+    backends = await two_versions()
+    backends.behave = failing
+    signer = Signer(tmp_path, "https://kubernetes.default.svc")
+    session = Session("s" * 32, "delays", 3600, "/delays")
+    routed = replace(ROUTED, routing=Routing(path="/delays", hostnames=["a.example.com", "b.example.com"]))
+    plain = sticky_route(gw.weighted_route(routed, [("delays-1", 80), ("delays-2", 20)]), session, instead="delays-1")
+    route = access.guard(plain, "Both")
+    issuer = Issuer(signer.issuer, signer.keys())
+    objects = [
+        route,
+        access.keys_secret(GUARDED, {"site.0": b64encode(OLD.encode()).decode()}),
+        access.policy(GUARDED, "Both", issuer, [PLANNER]),
+        access.keys_policy(GUARDED, access.key_rules(route)),
+        retry.policy(NAMESPACE, NAME, PARENT, ("http",), route),
+    ]
+    key = {"x-api-key": OLD, "host": "a.example.com"}
+    bearer = {"authorization": f"Bearer {signer.token(PLANNER, AUDIENCE)}", "host": "b.example.com"}
+    cookie = {"cookie": f"other=1; delays={session.value('delays-2')}"}
+    async with running(tmp_path / "gateway", NAMESPACE, objects, backends) as gateway:
+        for headers in (key, bearer):
+            assert await at_once(gateway, headers, 200) == {200: 200}
+            assert await at_once(gateway, {**headers, **cookie}, 40) == {200: 40}
         counters = parse(await gateway.statistics()).counters
-        candidate = counters["backend/flights/delays-2/0/http"]
-        assert 25 < candidate.failed < 75, "its failures are still its failures"
-        assert candidate.answered == candidate.failed
-        assert counters["backend/flights/delays-1/0/http"].failed == 0
+        hidden = counters[STABLE].repeated
+        # All requests of its own clients, and about a fifth of the others.
+        assert 80 + 40 < hidden < 80 + 120
+        assert (counters[CANDIDATE].answered, counters[STABLE].failed) == (0, 0)
+    await backends.close()
+
+
+async def test_a_patch_that_finds_no_route_changes_nothing_else(tmp_path: Path) -> None:
+    backends = await two_versions()
+    route = gw.weighted_route(ROUTED, [("delays-1", 80), ("delays-2", 20)])
+    other = gw.weighted_route(replace(ROUTED, rollout="gone"), [("delays-1", 80), ("delays-2", 20)])
+    patch = retry.policy(NAMESPACE, "gone", PARENT, ("http", "nowhere"), other)
+    async with running(tmp_path, NAMESPACE, [route, patch], backends) as gateway:
+        assert await count(gateway, PREDICT, {}, 20) == {200: 20}
     await backends.close()

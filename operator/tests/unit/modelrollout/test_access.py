@@ -24,7 +24,6 @@ from slipway.runtime.resources import (
     BACKEND_TRAFFIC_POLICY,
     HTTP_ROUTE,
     MODEL_ROLLOUT,
-    MODEL_VERSION,
     NETWORK_POLICY,
     SECURITY_POLICY,
     Object,
@@ -532,72 +531,6 @@ def test_what_consumers_did_is_written_at_most_every_half_minute() -> None:
     assert rows["site"].requests >= 40
     assert rows["site"].errors == 1
     assert rows["site"].last_seen == "2026-11-23T09:00:00Z"
-
-
-# ---- what answers look like ------------------------------------------------------------------------------------------
-LABEL, PROBABILITY = {"name": "label", "type": "Boolean"}, {"name": "probability", "type": "Double"}
-
-
-def answering(world: World, number: int, outputs: list[Object]) -> str:
-    name = world.add_version(number)
-    world.edit(MODEL_VERSION, name, {"spec": {"outputs": outputs}})
-    return name
-
-
-def told(world: World) -> list[str]:
-    return [reason for reason in world.events if reason.startswith("Outputs")]
-
-
-@pytest.mark.parametrize(
-    ("outputs", "reason", "says"),
-    [
-        ([LABEL], "OutputsIncompatible", "probability is gone"),
-        ([LABEL, {"name": "probability", "type": "String"}], "OutputsIncompatible", "is String instead of Double"),
-    ],
-)
-def test_a_version_that_breaks_readers_waits_for_a_person(outputs: list[Object], reason: str, says: str) -> None:
-    world = Guards([SITE, CREWS])
-    first = answering(world, 1, [LABEL, PROBABILITY])
-    world.run_until("Healthy")
-    second = answering(world, 2, outputs)
-    world.run(60)
-    assert told(world) == [reason], "told once"
-    word, stalled, message = world.condition("Stalled") or ("", "", "")
-    assert (word, stalled) == ("True", reason)
-    assert says in message
-    assert "site, crews" in message
-    assert world.weights() == {world.service(first): 100, world.service(second): 0}
-    world.annotate(**{"accept-outputs": "another"})
-    world.run(5)
-    assert world.weights()[world.service(second)] == 0
-    world.annotate(**{"accept-outputs": second})
-    world.run(5)
-    assert world.weights()[world.service(second)] == 5
-    assert world.condition("Stalled") is None
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "consumers", "reasons"),
-    [
-        ([LABEL], [LABEL, PROBABILITY], [SITE], ["OutputsChange"]),
-        ([LABEL, PROBABILITY], [LABEL], [{**SITE, "criticality": "Low"}], ["OutputsIncompatible"]),
-        ([LABEL, PROBABILITY], [LABEL], [], []),
-        ([], [LABEL], [SITE], []),
-        ([LABEL], [], [SITE], []),
-        ([LABEL, PROBABILITY], [PROBABILITY, LABEL], [SITE], []),
-    ],
-    ids=["more", "nobody waits", "no consumers", "old record", "new record silent", "another order"],
-)
-def test_who_is_told_and_nobody_waits(
-    before: list[Object], after: list[Object], consumers: list[Object], reasons: list[str]
-) -> None:
-    world = Guards(consumers)
-    answering(world, 1, before)
-    world.run_until("Healthy")
-    second = answering(world, 2, after)
-    world.run(10)
-    assert told(world) == reasons
-    assert world.weights()[world.service(second)] == 5
 
 
 # ---- numbers of servers ----------------------------------------------------------------------------------------------

@@ -129,14 +129,11 @@ def cluster(name: str, port: int) -> dict[str, Any]:
     return {"name": name, "type": "STATIC", "connect_timeout": "1s", "load_assignment": assignment}
 
 
-def configuration(admin: int, listener: int, backend: int, refused: int) -> dict[str, Any]:
+def configuration(
+    admin: int, listener: int, routes: list[dict[str, Any]], clusters: list[dict[str, Any]]
+) -> dict[str, Any]:
     package = "type.googleapis.com/envoy.extensions.filters"
     router = {"@type": f"{package}.http.router.v3.Router"}
-    routes = [
-        {"match": {"prefix": "/stable"}, "route": {"cluster": STABLE}},
-        {"match": {"prefix": "/candidate"}, "route": {"cluster": CANDIDATE, "timeout": "0.5s"}},
-        {"match": {"prefix": "/refused"}, "route": {"cluster": cluster_name("flights", "refused", 80)}},
-    ]
     manager = {
         "@type": f"{package}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "in",
@@ -153,11 +150,7 @@ def configuration(admin: int, listener: int, backend: int, refused: int) -> dict
         "stats_flush_interval": "0.5s",
         "static_resources": {
             "listeners": [{"name": "in", "address": local(listener), "filter_chains": [chain]}],
-            "clusters": [
-                cluster(STABLE, backend),
-                cluster(CANDIDATE, backend),
-                cluster(cluster_name("flights", "refused", 80), refused),
-            ],
+            "clusters": clusters,
         },
     }
 
@@ -165,11 +158,11 @@ def configuration(admin: int, listener: int, backend: int, refused: int) -> dict
 class Proxy:
     """A real Envoy on loopback, and the servers behind it."""
 
-    def __init__(self, folder: Path, backend: int) -> None:
+    def __init__(self, folder: Path, routes: list[dict[str, Any]], clusters: list[dict[str, Any]]) -> None:
         self.admin, self.listener = free_port(), free_port()
         self.statistics = f"http://127.0.0.1:{self.admin}"
         self._config = folder / "envoy.json"
-        self._config.write_text(json.dumps(configuration(self.admin, self.listener, backend, free_port())))
+        self._config.write_text(json.dumps(configuration(self.admin, self.listener, routes, clusters)))
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -224,7 +217,13 @@ async def backend() -> tuple[web.AppRunner, int]:
 @pytest.fixture
 async def proxy(tmp_path: Path) -> AsyncIterator[Proxy]:
     runner, port = await backend()
-    one = Proxy(tmp_path, port)
+    refused = cluster_name("flights", "refused", 80)
+    routes = [
+        {"match": {"prefix": "/stable"}, "route": {"cluster": STABLE}},
+        {"match": {"prefix": "/candidate"}, "route": {"cluster": CANDIDATE, "timeout": "0.5s"}},
+        {"match": {"prefix": "/refused"}, "route": {"cluster": refused}},
+    ]
+    one = Proxy(tmp_path, routes, [cluster(STABLE, port), cluster(CANDIDATE, port), cluster(refused, free_port())])
     try:
         await one.start()
         yield one
