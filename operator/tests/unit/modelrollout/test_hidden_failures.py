@@ -18,8 +18,9 @@ from slipway.adapters import retry
 from slipway.adapters.envoy_stats import GatewayStatistics, Reading, WindowStats
 from slipway.controllers.modelrollout.checks import observed_percent
 
-SLOW = 5.0
-TRY = 0.5
+SLOW = 20.0
+TRY = 3.0
+"""Enough for a server that is well, also on a machine that has much else to do."""
 
 
 @pytest.fixture
@@ -97,19 +98,19 @@ async def test_clients_see_nothing_and_checks_see_every_failure(
     async with split(tmp_path, "well", behaviour) as proxy:
         watcher = Watcher(statistics, proxy)
         await watcher.baseline()
-        assert await post(proxy, 60) == [200] * 60
+        assert await post(proxy, 40) == [200] * 40
 
         async def counted() -> bool:
-            return watcher.read().windows[STABLE, 60.0].requests == 60
+            return watcher.read().windows[STABLE, 60.0].requests == 40
 
         await until(counted)
         stable, candidate = hidden(watcher)
-    assert (stable.requests, stable.failed) == (60, 0)
-    assert 10 < candidate.requests < 50, "about a half: every request that went there first"
+    assert (stable.requests, stable.failed) == (40, 0)
+    assert 5 < candidate.requests < 35, "about a half: every request that went there first"
     assert candidate.failed == candidate.requests
     share = observed_percent(candidate, stable)
     assert share is not None
-    assert float(share["candidate"]) == pytest.approx(100 * candidate.requests / 60, abs=0.1)
+    assert float(share["candidate"]) == pytest.approx(100 * candidate.requests / 40, abs=0.1)
 
 
 async def test_answers_that_are_no_failures_are_not_repeated(tmp_path: Path, statistics: GatewayStatistics) -> None:
