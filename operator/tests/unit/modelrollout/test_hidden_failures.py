@@ -18,9 +18,8 @@ from slipway.adapters import retry
 from slipway.adapters.envoy_stats import GatewayStatistics, Reading, WindowStats
 from slipway.controllers.modelrollout.checks import observed_percent
 
-SLOW = 20.0
-TRY = 3.0
-"""Enough for a server that is well, also on a machine that has much else to do."""
+PATIENT, SHORT = 60, 3
+"""Seconds that a try may take; the short time is for servers that hang. A machine may have much else to do."""
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ async def serving(behaviour: str) -> AsyncIterator[int]:
         if behaviour == "resets" and request.transport is not None:
             request.transport.abort()
         if behaviour == "hangs":
-            await asyncio.sleep(SLOW)
+            await asyncio.sleep(PATIENT)
         return web.json_response({"is": behaviour}, status=int(behaviour) if behaviour.isdigit() else 200)
 
     port = free_port()
@@ -55,17 +54,18 @@ async def serving(behaviour: str) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def split(folder: Path, stable: str, candidate: str) -> AsyncIterator[Proxy]:
-    """Half of the requests to each version, repeated as the gateway is patched to do; tries time out sooner."""
+    """Half of the requests to each version, repeated as the gateway is patched to do, but for the time of a try."""
+    seconds = SHORT if candidate == "hangs" else PATIENT
     weighted = {"clusters": [{"name": STABLE, "weight": 50}, {"name": CANDIDATE, "weight": 50}]}
-    policy = {**retry.POLICY, "per_try_timeout": f"{TRY}s"}
+    policy = {**retry.POLICY, "per_try_timeout": f"{seconds}s"}
     route: dict[str, Any] = {
         "match": {"prefix": "/"},
-        "route": {"weighted_clusters": weighted, "retry_policy": policy, "timeout": f"{3 * TRY}s"},
+        "route": {"weighted_clusters": weighted, "retry_policy": policy, "timeout": f"{3 * seconds}s"},
         "request_body_buffer_limit": retry.BODY_LIMIT,
     }
     async with serving(stable) as one, serving(candidate) as other:
         # Envoy Gateway allows this many retries at once; Envoy alone three.
-        many = {"circuit_breakers": {"thresholds": [{"max_retries": 1024}]}}
+        many = {"circuit_breakers": {"thresholds": [{"max_retries": 1024}]}, "connect_timeout": f"{seconds}s"}
         proxy = Proxy(folder, [route], [cluster(STABLE, one) | many, cluster(CANDIDATE, other) | many])
         try:
             await proxy.start()
