@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from slipway.adapters import gateway as gw
 from slipway.adapters import retry
 from slipway.adapters.access import Standing
-from slipway.adapters.envoy_stats import Reading, cluster_name
-from slipway.adapters.kserve import PORT, predictor_of
+from slipway.adapters.envoy_stats import Reading
 from slipway.api.modelrollout import ModelRollout
 from slipway.api.platform import GatewayParentRef
 from slipway.runtime.controller import Io
@@ -81,9 +81,8 @@ def attribute(reading: Reading, rollout: ModelRollout) -> Reading:
     """Statistics in which a failure counts for the version that failed, also where clients did not see it."""
     if not rollout.spec.rollback.retry_on_stable:
         return reading
-    namespace = str(rollout.metadata.namespace)
     both = [
-        cluster_name(namespace, predictor_of(each.service), PORT)
+        gw.cluster_of(rollout, each.service)
         for each in rollout.status.versions or ()
         if each.role in ("Stable", "Candidate")
     ]

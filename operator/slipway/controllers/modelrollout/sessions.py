@@ -44,7 +44,8 @@ def _sticky(snapshot: Snapshot, state: State, action: Action) -> Action:
         arms = experiments.sharing(state)
         kept = {"session-stable": state.stable, "session-candidate": state.candidate}
         kept |= {f"session-{name}": version for name, version in arms.items()}
-        repeated = snapshot.rollout.spec.rollback.retry_on_stable and not snapshot.retry.obstacle and not arms
+        cannot = snapshot.retry.obstacle or snapshot.other_gateway or arms
+        repeated = snapshot.rollout.spec.rollback.retry_on_stable and not cannot
         instead = state.members[str(state.stable)].service if repeated else None
         for name, version in kept.items():
             other = instead if version == state.candidate else None
