@@ -41,6 +41,9 @@ class ResourceType:
     namespaced: bool = True
     selector: str = ""
 
+    def __hash__(self) -> int:
+        return hash((self.group, self.plural))  # of all fields it would cost several times as much, at every look-up
+
     @property
     def api_version(self) -> str:
         return f"{self.group}/{self.version}" if self.group else self.version

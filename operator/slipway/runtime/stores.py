@@ -170,9 +170,10 @@ class Stores:
 
     def of(self, type_: ResourceType) -> Store:
         """:raises KeyError: with a sentence, when no controller declared that it watches this type"""
-        if type_ not in self._stores:
+        store = self._stores.get(type_)
+        if store is None:
             raise KeyError(f"{type_} is not watched: declare a Watch for it, or read it live with Io.live()")
-        return self._stores[type_]
+        return store
 
     def get(self, key: Key) -> Object | None:
         return self.of(key.type).get(key)

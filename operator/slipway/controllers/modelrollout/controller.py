@@ -28,7 +28,7 @@ from slipway.adapters.templates import Templates
 from slipway.adapters.webhooks import Answer, Webhooks
 from slipway.api.analysis import Provider
 from slipway.api.computepool import ComputePool
-from slipway.api.modelrollout import ModelRollout
+from slipway.api.modelrollout import ModelRollout, Routing
 from slipway.api.platform import GatewayParentRef, Platform
 from slipway.api.reasons import Reason
 from slipway.controllers.computepool.quota import holdings
@@ -360,21 +360,20 @@ def _url(io: Io, rollout: ModelRollout, parent: GatewayParentRef) -> str | None:
 def older_rival(rollout: ModelRollout, others: Iterable[Object]) -> str | None:
     """The oldest rollout that wants the same requests, if it is older; of equal age, the first by name."""
 
-    def age(each: ModelRollout) -> tuple[str, str, str]:
-        meta = each.metadata
-        return (meta.creation_timestamp or "", str(meta.namespace), meta.name)
+    def age(meta: Mapping[str, Any]) -> tuple[str, str, str]:
+        return (meta.get("creationTimestamp") or "", meta["namespace"], meta["name"])
 
-    path = rollout.spec.routing.path
-    rivals = [
-        ModelRollout.model_validate(each)
-        for each in others
-        if each["spec"]["routing"]["path"] == path and not each["metadata"].get("deletionTimestamp")
-    ]
+    own = rollout.metadata
+    mine = (own.creation_timestamp or "", str(own.namespace), own.name)
     older = [
-        each for each in rivals if age(each) < age(rollout) and gw.overlap(each.spec.routing, rollout.spec.routing)
+        each["metadata"]
+        for each in others
+        if age(each["metadata"]) < mine
+        and not is_deleting(each)
+        and gw.overlap(Routing.model_validate(each["spec"]["routing"]), rollout.spec.routing)
     ]
     first = min(older, key=age, default=None)
-    return f"{first.metadata.namespace}/{first.metadata.name}" if first else None
+    return f"{first['namespace']}/{first['name']}" if first else None
 
 
 def _reading(statistics: Statistics, io: Io, rollout: ModelRollout, setting: _Setting, templates: Templates) -> Reading:
