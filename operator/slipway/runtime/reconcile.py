@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from slipway.runtime.controller import Controller, Io, Plan, ports_of, ready_con
 from slipway.runtime.execute import Executor
 from slipway.runtime.logging import about
 from slipway.runtime.metrics import Metrics
-from slipway.runtime.queue import Done, Failed, Outcome
+from slipway.runtime.queue import EAGER, Done, Failed, Outcome
 from slipway.runtime.resources import Key, Object
 
 logger = logging.getLogger(__name__)
@@ -71,6 +71,13 @@ def judge(error: Exception, failures: int) -> Verdict:
     if isinstance(error, TimeoutError):
         return Verdict(Failed(), "Timeout", f"Reconciling took longer than {TIMEOUT:.0f} s; it is tried again.")
     return Verdict(Failed(), "InternalError", "Slipway has a defect; the operator's log has the details.")
+
+
+def no_later(outcome: Outcome, plan: Plan | None) -> Outcome:
+    """What the plan wanted to look at soon is looked at as soon, though an action failed: a rollback must not wait."""
+    if isinstance(outcome, Failed) and plan is not None and plan.requeue_after is not None:
+        return replace(outcome, cap=min(outcome.cap, max(plan.requeue_after, EAGER)))
+    return outcome
 
 
 def with_error(obj: Object, status: Mapping[str, Any] | None, ready: str, verdict: Verdict, now: datetime) -> Object:
@@ -134,12 +141,10 @@ class Reconciler:
         except Exception as error:
             verdict = judge(error, self._failures(name, key))
             _log(error, verdict)
-            await self._report(controller, key, plan.status if plan else None, verdict)
-            return verdict.outcome, verdict.reason
+            await self._report(controller, key, plan, verdict)
+            return no_later(verdict.outcome, plan), verdict.reason
 
-    async def _report(
-        self, controller: Controller[Any], key: Key, status: Mapping[str, Any] | None, verdict: Verdict
-    ) -> None:
+    async def _report(self, controller: Controller[Any], key: Key, plan: Plan | None, verdict: Verdict) -> None:
         obj = self._io.get(key)
         if obj is None or not verdict.message:
             return
@@ -147,8 +152,10 @@ class Reconciler:
         before = find((obj.get("status") or {}).get("conditions") or (), ready)
         news = before is None or before.get("reason") != verdict.reason
         notes = (Note("Warning", verdict.reason, verdict.message),) if news else ()
+        if plan is not None and plan.status is not None:
+            notes = (*plan.events, *notes)  # what the plan decided is written with its status
         try:
-            reported = with_error(obj, status, ready, verdict, self._io.clock())
+            reported = with_error(obj, plan.status if plan else None, ready, verdict, self._io.clock())
             await self._executor.write_status(key.type, obj, reported, notes)
         except (errors.ApiError, errors.Unavailable, errors.Fenced) as error:
             logger.warning("The condition %s could not be written: %s", verdict.reason, error)

@@ -8,8 +8,9 @@ import pytest
 
 from slipway.runtime import errors
 from slipway.runtime.client import to_error
+from slipway.runtime.controller import Plan
 from slipway.runtime.queue import Done, Failed
-from slipway.runtime.reconcile import QUIET_CAP, Verdict, judge, named, with_error
+from slipway.runtime.reconcile import QUIET_CAP, Verdict, judge, named, no_later, with_error
 from slipway.runtime.resources import Object
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -86,3 +87,23 @@ def test_two_controllers_of_one_name_are_refused() -> None:
 
     with pytest.raises(ValueError, match="two controllers are called Same"):
         named([Same(), Same()])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("requeue", "outcome", "cap"),
+    [
+        (1.0, Failed(cap=QUIET_CAP), 1.0),
+        (0.2, Failed(cap=QUIET_CAP), 1.0),
+        (60.0, Failed(cap=QUIET_CAP), QUIET_CAP),
+        (None, Failed(cap=QUIET_CAP), QUIET_CAP),
+    ],
+)
+def test_what_is_watched_is_looked_at_as_soon_though_an_action_failed(
+    requeue: float | None, outcome: Failed, cap: float
+) -> None:
+    assert no_later(outcome, Plan(requeue_after=requeue)) == Failed(cap=cap)
+
+
+def test_a_user_s_mistake_is_not_retried_for_a_plan() -> None:
+    assert no_later(Done(), Plan(requeue_after=1.0)) == Done()
+    assert no_later(Failed(7, QUIET_CAP), None) == Failed(7, QUIET_CAP)
