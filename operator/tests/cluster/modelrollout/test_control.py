@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ STEPS: list[Object] = [
     {"name": "approval", "pause": {"until": "Promoted"}},
     {"name": "everyone", "setWeight": 100},
 ]
+PLUGIN = Path(__file__).parents[4] / "manifests/krew"
 ROLLBACK = {"keepPrevious": "1s", "window": {"within": "1h"}}
 
 
@@ -38,6 +42,17 @@ async def test_people_pause_abort_promote_and_undo_and_no_request_is_lost(
         options = ["--kubeconfig", str(kubeconfig), "-n", director.namespace]
         command = get_command(cli.app)
         return int(await asyncio.to_thread(command, [*arguments, *options], standalone_mode=False) or 0)
+
+    async def kubectl(*arguments: str) -> int:
+        """The same by the kubectl plugin, where there is a kubectl."""
+        program = shutil.which("kubectl")
+        if program is None:
+            return await slipway(*arguments)
+        bin_ = Path(sys.executable).parent
+        environment = {**os.environ, "PATH": f"{bin_}:{PLUGIN}:/usr/bin:/bin"}
+        options = ["--kubeconfig", str(kubeconfig), "-n", director.namespace]
+        command = [program, "slipway", "rollout", *arguments, *options]
+        return await (await asyncio.create_subprocess_exec(*command, env=environment)).wait()
 
     async def at_the_gate() -> bool:
         step = (await director.status()).get("step") or {}
@@ -64,7 +79,8 @@ async def test_people_pause_abort_promote_and_undo_and_no_request_is_lost(
 
         assert await slipway("retry", NAME, second) == 0
         await eventually(at_the_gate, seconds=90, pause=0.2)
-        assert await slipway("promote", NAME, "--wait") == 0
+        assert await kubectl("status", NAME) == 0
+        assert await kubectl("promote", NAME, "--wait") == 0
         await eventually(lambda: serves(director, second), seconds=90, pause=0.2)
         await eventually(lambda: only(director, "delays-0000000002"), seconds=90, pause=0.2)
 
