@@ -36,7 +36,7 @@ from slipway.runtime.resources import (
     Object,
 )
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 USE: Object = {"templates": [{"name": "quality"}]}
 STEPS: list[Object] = [

@@ -18,7 +18,7 @@ from slipway.controllers.modelrollout.errands import Office
 from slipway.controllers.shared.work import Runner
 from slipway.runtime.resources import INFERENCE_SERVICE, JOB, MODEL_PROJECT, PLATFORM, Object
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 CHECK = {"name": "decisions", "source": "PredictionLog", "metric": "decisionChangePercent", "max": "2"}
 SURE = {"name": "sure", "source": "PredictionLog", "metric": "coveragePercent", "min": "85"}

@@ -31,7 +31,7 @@ from slipway.runtime.resources import (
 )
 from slipway_cluster import gobuild
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 KEY, NEW_KEY = "k" * 24, "n" * 24
 CONSUMERS: list[Object] = [

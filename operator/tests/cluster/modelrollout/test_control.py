@@ -19,7 +19,7 @@ from slipway.cli import rollout as cli
 from slipway.controllers.modelrollout import ModelRolloutController
 from slipway.runtime.resources import EVENT, MODEL_ROLLOUT, Object
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 STEPS: list[Object] = [
     {"name": "some", "setWeight": 30},

@@ -25,7 +25,7 @@ from slipway.contracts.sessions import parse as parse_session
 from slipway.controllers.modelrollout.sessions import keep, told
 from slipway.runtime.resources import Object
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 NAMESPACE, NAME = "flights", "delays"
 PARENT = GatewayParentRef(namespace="slipway-system", name="models")

@@ -12,7 +12,7 @@ from slipway.adapters.envoy_stats import GatewayStatistics
 from slipway.controllers.modelrollout import ModelRolloutController
 from slipway.runtime.resources import EVENT, HTTP_ROUTE, MODEL_ROLLOUT, Object
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 WAIT = {"seconds": 90, "pause": 0.2}
 V1, V2, V3, V4 = (f"{PROJECT}-{number:010x}" for number in (1, 2, 3, 4))

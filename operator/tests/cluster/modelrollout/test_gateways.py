@@ -12,7 +12,7 @@ from slipway.adapters.envoy_stats import Interest, Reading
 from slipway.controllers.modelrollout import ModelRolloutController
 from slipway.runtime.resources import MODEL_ROLLOUT
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 OTHER = "example.com/other-gateway"
 
 

@@ -34,6 +34,7 @@ ROUTED = gw.Routed(
 )
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.timeout(180),
     pytest.mark.skipif(not RUNNER.exists(), reason="gRPC is in the runner's environment: make setup"),
 ]

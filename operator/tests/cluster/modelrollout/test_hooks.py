@@ -22,7 +22,7 @@ from slipway.adapters.webhooks import SECRET_TYPE, Webhooks
 from slipway.controllers.modelrollout import ModelRolloutController
 from slipway.runtime.resources import EVENT, MODEL_ROLLOUT, PLATFORM, SECRET, Object
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 WAIT = {"seconds": 120, "pause": 0.2}
 KEY = b"0123456789abcdef0123456789abcdef"

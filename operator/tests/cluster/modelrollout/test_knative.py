@@ -18,7 +18,7 @@ from slipway.controllers.modelrollout import ModelRolloutController
 from slipway.runtime.client import Client
 from slipway.runtime.resources import HTTP_ROUTE, INFERENCE_SERVICE, MODEL_ROLLOUT, MODEL_VERSION, Object
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 STEPS: list[Object] = [
     {"name": "some", "setWeight": 30},

@@ -17,6 +17,8 @@ from slipway.api.modelrollout import Serving
 from slipway.runtime.client import Client
 from slipway.runtime.resources import INFERENCE_SERVICE, Object
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[4]
 MODEL = kserve.Model(
     name="flight-delays-9f2c1a4b7e",

@@ -13,7 +13,7 @@ from slipway.adapters import gateway as gw
 from slipway.api.modelrollout import Routing
 from slipway.api.platform import GatewayParentRef
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 PARENT = GatewayParentRef(namespace="slipway-system", name="models")
 ROUTED = gw.Routed(

@@ -31,7 +31,7 @@ from slipway.runtime.resources import (
     ResourceType,
 )
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 HOST = {"host": "models.example.com"}
 KEY, NEW_KEY = "k" * 24, "n" * 24

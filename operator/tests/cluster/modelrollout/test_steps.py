@@ -16,7 +16,7 @@ from slipway.adapters.gateway import Aside, aside_of
 from slipway.controllers.modelrollout import ModelRolloutController
 from slipway.runtime.resources import HTTP_ROUTE, INFERENCE_SERVICE, MODEL_ROLLOUT, Object
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 FIRST, SECOND = "delays-0000000001", "delays-0000000002"
 PREVIEW = [{"name": "x-preview", "exact": "yes"}]

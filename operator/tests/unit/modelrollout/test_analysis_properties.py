@@ -157,7 +157,7 @@ def _first_version_serves() -> AnalysisRunner:
     return AnalysisRunner()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.lists(EVENTS, max_size=25))
 def test_nothing_is_lost_or_measured_twice_and_every_rollout_ends(events: list[tuple[str, object]]) -> None:
     run = _first_version_serves().copy()
