@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from unit.modelrollout.test_access import LABEL, PROBABILITY, SITE, Guards, answering
+from unit.modelrollout.test_access import SITE, Guards
+from unit.modelrollout.test_outputs import LABEL, PROBABILITY, answering
 from unit.modelrollout.test_step_kinds import APPROVAL, EVERYONE, S1, S2, S3, V1, V2, V3, run_to, world_with
 from unit.modelrollout.world import NAME, NAMESPACE, PROJECT, Behaviour, World
 
