@@ -187,8 +187,11 @@ _COUNT = "envoy_cluster_upstream_rq_time_count{"
 _BUCKET = "envoy_cluster_upstream_rq_time_bucket{"
 _HEALTHY = "envoy_cluster_membership_healthy{"
 _GRPC_PREFIX = "envoy_cluster_grpc_"
-_GRPC = re.compile(r"envoy_cluster_grpc_([0-9]{1,2})\{")
-"""Answers by gRPC code, where the gateway's EnvoyProxy has `enableGRPCStats`; their HTTP code is always 200."""
+_GRPC = re.compile(r"envoy_cluster_grpc_(?:\w+_)?([0-9]{1,2})\{")
+"""Answers by gRPC code, where the gateway's EnvoyProxy has `enableGRPCStats`; their HTTP code is always 200.
+
+Envoy takes one word for the service and one for the method out of the name: of a service with a package, words stay.
+"""
 _GRPC_FAILED = frozenset({"2", "4", "12", "13", "14", "15"})
 """UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS: what is 5xx over HTTP."""
 _AT = {str(bound): index for index, bound in enumerate(BOUNDS)}

@@ -12,6 +12,7 @@ from unit.modelrollout.test_adapters import MODEL, PARENT, deployment
 
 from slipway.adapters import gateway as gw
 from slipway.adapters import kserve
+from slipway.adapters.envoy_stats import parse
 from slipway.api.modelrollout import ModelRollout, Routing
 from slipway.lint.linter import lint
 
@@ -84,6 +85,20 @@ def test_grpc_is_asked_for_at_a_port_of_its_own() -> None:
     assert served("team-server", "grpc-v2", name="m", grpcPort=9001)["ports"] == [
         {"name": "h2c", "containerPort": 9001, "protocol": "TCP"}
     ]
+
+
+@pytest.mark.parametrize("name", ["grpc_ModelInfer_{}", "grpc_{}"])
+def test_calls_are_counted_by_grpcs_codes(name: str) -> None:
+    codes = {"0": 5, "2": 1, "3": 7, "13": 2, "14": 4}
+    lines = [f'envoy_cluster_{name.format(code)}{{envoy_cluster_name="c"}} {n}' for code, n in codes.items()]
+    lines += [
+        'envoy_cluster_grpc_ModelInfer_total{envoy_cluster_name="c"} 19',
+        'envoy_cluster_upstream_rq_xx{envoy_response_code_class="2",envoy_cluster_name="c"} 19',
+    ]
+    found = parse("\n".join(lines))
+    # The caller's mistakes (3) are not the server's.
+    assert (found.grpc["c"].answered, found.grpc["c"].failed) == (19, 7)
+    assert (found.counters["c"].answered, found.counters["c"].failed) == (19, 0)
 
 
 # ---- the URL ---------------------------------------------------------------------------------------------------------
