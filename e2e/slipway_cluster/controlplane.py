@@ -288,7 +288,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m slipway_cluster.controlplane", description=main.__doc__)
     parser.add_argument("--garbage-collector", action="store_true", help="also run the controllers that clean up")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, _interrupt)
+    # A shell that starts this in the background has SIGINT ignored: whoever sends it still means it.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _interrupt)
     try:
         with ControlPlane(garbage_collector=options.garbage_collector) as control_plane:
             print(control_plane.kubeconfig(), flush=True)
