@@ -446,7 +446,7 @@ CONTROLLED = st.one_of(
 BOUNDS = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
-LONG = settings(BOUNDS, max_examples=600)
+LONG = settings(BOUNDS, max_examples=200)
 """For histories that are longer, too: minutes."""
 QUICK = [{**step, "analyze": {"for": "8s"}} if "analyze" in step else step for step in STEPS]
 LAST: Spec = {"steps": QUICK, "strategy": None}
