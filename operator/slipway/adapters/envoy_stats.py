@@ -259,7 +259,7 @@ def parse(text: str) -> Scrape:
         elif line.startswith(_HEALTHY):
             building.healthy = _value(line)
     counters = {name: Counters(b.answered, b.failed, b.timed, tuple(b.below), b.repeated) for name, b in found.items()}
-    grpc = {name: Counters(b.grpc, b.grpc_failed, b.timed, tuple(b.below)) for name, b in found.items() if b.grpc}
+    grpc = {name: replace(counters[name], answered=b.grpc, failed=b.grpc_failed) for name, b in found.items() if b.grpc}
     return Scrape(counters, frozenset(name for name, b in found.items() if b.healthy), grpc)
 
 

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from slipway.adapters import alerts
-from slipway.adapters.kserve import PORT
 from slipway.adapters.webhooks import Request
 from slipway.api.meta import parse_duration
 from slipway.api.reasons import Reason
-from slipway.api.rollout_hooks import Alert, Hook, Notice
+from slipway.api.rollout_hooks import Alert, Hook, Notice, WebCall
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.hooks import Ask
 from slipway.controllers.modelrollout.state import State
@@ -44,21 +43,7 @@ def question(snapshot: Snapshot, state: State, ask: Ask, phase: str) -> Call:
         "token": ask.token,
         "metadata": ask.call.metadata,
     }
-    call = ask.call
-    request = Request(
-        owner=owner_of(snapshot),
-        key=ask.key,
-        token=ask.token,
-        url=call.url,
-        secret=call.secret_ref.name if call.secret_ref else None,
-        body=body,
-        timeout=parse_duration(call.timeout).total_seconds(),
-        retries=call.retries,
-        pause=parse_duration(call.interval).total_seconds(),
-        longest_pause=ask.longest_pause,
-        hosts=snapshot.allowed_hosts,
-    )
-    return _post(request)
+    return _to_endpoint(snapshot, ask.call, ask.key, ask.token, body, ask.longest_pause)
 
 
 def tell_hook(snapshot: Snapshot, state: State, hook: Hook, notice: Notice, phase: str) -> Call:
@@ -80,20 +65,7 @@ def tell_hook(snapshot: Snapshot, state: State, hook: Hook, notice: Notice, phas
         "token": notice.token,
         "metadata": {**hook.metadata, **said},
     }
-    request = Request(
-        owner=owner_of(snapshot),
-        key=key_of(notice),
-        token=notice.token,
-        url=hook.url,
-        secret=hook.secret_ref.name if hook.secret_ref else None,
-        body=body,
-        timeout=parse_duration(hook.timeout).total_seconds(),
-        retries=hook.retries,
-        pause=parse_duration(hook.interval).total_seconds(),
-        longest_pause=LONGEST_PAUSE,
-        hosts=snapshot.allowed_hosts,
-    )
-    return _post(request)
+    return _to_endpoint(snapshot, hook, key_of(notice), notice.token, body, LONGEST_PAUSE)
 
 
 def tell_people(snapshot: Snapshot, alert: Alert, notice: Notice) -> Call:
@@ -128,6 +100,25 @@ def key_of(notice: Notice) -> str:
     return f"notice:{notice.token}"
 
 
+def _to_endpoint(
+    snapshot: Snapshot, call: WebCall, key: str, token: str, body: Mapping[str, Any], longest_pause: float
+) -> Call:
+    request = Request(
+        owner=owner_of(snapshot),
+        key=key,
+        token=token,
+        url=call.url,
+        secret=call.secret_ref.name if call.secret_ref else None,
+        body=body,
+        timeout=parse_duration(call.timeout).total_seconds(),
+        retries=call.retries,
+        pause=parse_duration(call.interval).total_seconds(),
+        longest_pause=longest_pause,
+        hosts=snapshot.allowed_hosts,
+    )
+    return _post(request)
+
+
 def _post(request: Request) -> Call:
     return Call("webhooks", "post", {"request": request})
 
@@ -160,6 +151,6 @@ def _version(snapshot: Snapshot, state: State, name: str | None) -> Mapping[str,
     server = snapshot.server_of(name)
     backend = snapshot.backend_of(name, server.name) if server is not None else ""
     if backend:
-        port = "" if PORT == 80 else f":{PORT}"
-        found["url"] = f"http://{backend}.{snapshot.namespace}.svc{port}"
+        # Its port is 80, which a URL does not name.
+        found["url"] = f"http://{backend}.{snapshot.namespace}.svc"
     return found
