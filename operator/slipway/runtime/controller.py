@@ -194,7 +194,9 @@ def referring(target: ResourceType, source: ResourceType, refers: Callable[[Obje
 class Controller(Protocol[S]):
     """Keeps the objects of one kind true. One controller a kind: the status is written as a whole.
 
-    Optional attributes: `ready_condition` (the condition that errors go to, `Ready`) and `ports` (adapters by name).
+    Optional attributes: `ready_condition` (the condition that errors go to, `Ready`), `ports` (adapters by name) and
+    `observed_by_standby` (a standby observes and plans too, and writes nothing: whatever the controller measures over
+    time is there when the standby takes over).
     """
 
     @property
@@ -237,3 +239,8 @@ def ports_of(controller: object) -> Mapping[str, Any]:
 def ready_condition(controller: object) -> str:
     """The condition that errors go to: the controller's `ready_condition`, by default `Ready`."""
     return str(getattr(controller, "ready_condition", "Ready"))
+
+
+def is_observed_by_standby(controller: object) -> bool:
+    """Whether a replica that does not lead observes for this controller too."""
+    return bool(getattr(controller, "observed_by_standby", False))

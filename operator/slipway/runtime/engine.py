@@ -1,6 +1,8 @@
-"""Everything that a leader runs: kopf's watches feed the stores and wake keys, the queue reconciles them.
+"""Everything that an operator runs: kopf's watches feed the stores and wake keys, the queue reconciles them.
 
-An engine lives for one term of leadership. A new term gets a new engine with empty stores.
+An engine begins while the process stands by, so that a leader's end costs no first lists. Until `lead` it writes
+nothing, and observes for those controllers only that measure over time. It ends with its term of leadership: a new term
+gets a new engine with empty stores.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 
 from slipway.runtime.client import Client
 from slipway.runtime.connection import Connection
-from slipway.runtime.controller import Controller, Io, Watch
+from slipway.runtime.controller import Controller, Io, Watch, is_observed_by_standby
 from slipway.runtime.errors import ApiError, NotFound, Unavailable
 from slipway.runtime.execute import Executor
 from slipway.runtime.kopf_glue import Watcher
@@ -35,6 +37,9 @@ SWEEP_DELAY = 1.0
 
 ARRIVAL_PERIOD = 20.0
 """Seconds between two looks for types that were not served when the watches began."""
+
+ANSWER_PERIOD = 2.0
+"""Seconds between two questions to an API server that does not answer."""
 
 INCOMPLETE_AFTER = 30.0
 """Seconds after which missing first lists are worth a warning."""
@@ -74,6 +79,7 @@ class Engine:
         self._reconciler = Reconciler(
             self._controllers, io, executor, metrics, lambda name, key: self.queue.failures((name, key))
         )
+        self._leads = False
         self._types = types
         self._sweeps: dict[ResourceType, asyncio.Task[None]] = {}
         for type_ in types:
@@ -84,7 +90,7 @@ class Engine:
 
         :raises RuntimeError: kopf ended by itself
         """
-        absent = [type_ for type_ in self._types if not await self._client.serves(type_)]  # before kopf looks
+        absent = [type_ for type_ in self._types if not await self._is_served(type_)]  # before kopf looks
         watching = asyncio.create_task(self._watcher.run(), name="watches")
         arrived = asyncio.create_task(self._arrival(absent), name="arrival of types")
         background = [
@@ -102,6 +108,11 @@ class Engine:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+
+    def lead(self) -> None:
+        """Reconcile everything from now on: the Lease is ours."""
+        self._leads = True
+        self._wake_all()
 
     async def stop(self, grace: float) -> None:
         """Take no more events, let running reconciles end within `grace` seconds, then cancel them."""
@@ -132,8 +143,7 @@ class Engine:
             logger.info(
                 "all first lists are complete: %d objects", sum(len(self.stores.of(t)) for t in self.stores.types)
             )
-            for item in self._items():
-                self.queue.add(item)
+            self._wake_all()
         elif again and type_ not in self._sweeps:
             self._sweeps[type_] = asyncio.create_task(self._sweep_soon(type_))
 
@@ -146,10 +156,17 @@ class Engine:
     # What we do with it
 
     async def _work(self, item: Item) -> Outcome:
-        return await self._reconciler.reconcile(*item)
+        return await (self._reconciler.reconcile(*item) if self._leads else self._reconciler.rehearse(*item))
+
+    def _active(self) -> Iterable[tuple[str, Controller[Any]]]:
+        return ((n, each) for n, each in self._controllers.items() if self._leads or is_observed_by_standby(each))
+
+    def _wake_all(self) -> None:
+        for item in self._items() if self.stores.synced else ():
+            self.queue.add(item)
 
     def _wake(self, type_: ResourceType, obj: Object) -> None:
-        for name, controller in self._controllers.items():
+        for name, controller in self._active():
             if controller.type == type_:
                 self.queue.add((name, type_.key_of(obj)))
             for watch in controller.watches:
@@ -165,7 +182,7 @@ class Engine:
             return ()
 
     def _items(self) -> Iterable[Item]:
-        for name, controller in self._controllers.items():
+        for name, controller in self._active():
             for key in self.stores.of(controller.type).keys():  # noqa: SIM118 - a Store is no mapping
                 yield name, key
 
@@ -203,6 +220,12 @@ class Engine:
             if known is not None and uid_of(known) not in alive:
                 logger.info("%s was deleted while its watch was interrupted", type_.key_of(known))
                 self.gone(type_, known)
+
+    async def _is_served(self, type_: ResourceType) -> bool:
+        while True:
+            with contextlib.suppress(Unavailable):
+                return await self._client.serves(type_)
+            await asyncio.sleep(ANSWER_PERIOD)
 
     async def _arrival(self, absent: Sequence[ResourceType]) -> None:
         """Return when one of the types is served.

@@ -1,4 +1,4 @@
-"""The operator process: health endpoints at once, then stand by for the Lease, then lead until SIGTERM or its loss."""
+"""The operator process: health endpoints at once, then stand by with warm stores, then lead until its Lease ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from slipway.runtime import settings as settings_module
@@ -60,15 +60,14 @@ class Operator:
         """A snapshot for the health endpoints."""
         leading = self.lease is not None and self.lease.valid()
         lag = self._watchdog.lag
+        connected = self.lease is not None and bool(self.lease.holder())
         if self.engine is None:
-            return Health(
-                leader=leading, connected=self.lease is not None and bool(self.lease.holder()), loop_lag_seconds=lag
-            )
+            return Health(leader=leading, connected=connected, loop_lag_seconds=lag)
         queue = self.engine.queue
         longest = queue.longest_run()
         return Health(
             leader=leading,
-            connected=True,
+            connected=leading or connected,
             synced=self.engine.stores.synced,
             queue_depth=queue.depth(),
             queue_running=queue.running(),
@@ -94,18 +93,16 @@ class Operator:
         try:
             await self.server.start(settings.bind, settings.port, settings.metrics_port)
             while not self._stop.is_set():
-                if await self._unless_stopped(self.lease.acquire()):
-                    await self._lead(self.lease, client, connection)
+                await self._serve(self.lease, client, connection)
         finally:
             watchdog.cancel()
             await self.server.close()
             await client.close()
 
-    async def _lead(self, lease: Lease, client: Client, connection: Connection) -> None:
-        """One term: from the Lease won until it is lost, given up, or the engine failed."""
+    async def _serve(self, lease: Lease, client: Client, connection: Connection) -> None:
+        """One term: stand by until the Lease is won, lead until it is lost or given up. Or until the engine fails."""
         settings = self.settings
-        self.metrics.leader.set(1)
-        self.engine = Engine(
+        engine = self.engine = Engine(
             self.controllers,
             client.fenced(lease),
             connection,
@@ -113,38 +110,33 @@ class Operator:
             workers=settings.workers,
             resync=settings.resync_seconds,
         )
-        keep = asyncio.create_task(lease.keep(), name="lease")
-        run = asyncio.create_task(self.engine.run(), name="engine")
+        run = asyncio.create_task(engine.run(), name="engine")
         stop = asyncio.create_task(self._stop.wait(), name="stop")
+        hold = asyncio.create_task(self._hold(lease, engine), name="lease")
         try:
-            await asyncio.wait((keep, run, stop), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((hold, run, stop), return_when=asyncio.FIRST_COMPLETED)
             if run.done() and not stop.done() and run.exception():
                 logger.error("the engine ended and is started anew: %s", run.exception())
-            await self.engine.stop(0.0 if keep.done() else settings.drain_seconds)
+            await engine.stop(settings.drain_seconds if lease.valid() else 0.0)
         finally:
-            for task in (run, keep, stop):
+            for task in (run, hold, stop):
                 task.cancel()
-            await asyncio.gather(run, keep, stop, return_exceptions=True)
+            _, held, _ = await asyncio.gather(run, hold, stop, return_exceptions=True)
             await lease.release()
             self.metrics.leader.set(0)
-            engine, self.engine = self.engine, None
+            self.engine = None
             await engine.ended(KOPF_GRACE)
-        if not self._stop.is_set():
-            await self._unless_stopped(asyncio.sleep(RESTART_PAUSE))
+        if isinstance(held, Exception):
+            raise held
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), RESTART_PAUSE)
 
-    async def _unless_stopped(self, coroutine: Coroutine[Any, Any, Any]) -> bool:
-        """Await it unless the operator is stopped first; whether it ended. Its errors are raised."""
-        task, stop = asyncio.create_task(coroutine), asyncio.create_task(self._stop.wait())
-        try:
-            await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                task.result()
-            return task.done()
-        finally:
-            for each in (task, stop):
-                each.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(task, stop, return_exceptions=True)
+    async def _hold(self, lease: Lease, engine: Engine) -> None:
+        """Wait for the Lease, lead, and renew it until it is lost."""
+        await lease.acquire()
+        self.metrics.leader.set(1)
+        engine.lead()
+        await lease.keep()
 
 
 async def _serve(settings: Settings, build: Build) -> None:

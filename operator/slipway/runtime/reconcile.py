@@ -124,6 +124,18 @@ class Reconciler:
             self._metrics.retries.labels(name).inc()
         return outcome
 
+    async def rehearse(self, name: str, key: Key) -> Outcome:
+        """Observe and plan, and write nothing; raises nothing but CancelledError. Errors are the leader's to tell."""
+        controller = self._controllers[name]
+        with about(key):
+            try:
+                async with asyncio.timeout(TIMEOUT):
+                    snapshot = await controller.observe(self._io, key) if self._io.get(key) is not None else None
+                    return Done(None if snapshot is None else controller.plan(snapshot, self._io.clock()).requeue_after)
+            except Exception as error:
+                logger.debug("standing by, not observed: %s", error)
+                return Failed(cap=QUIET_CAP)
+
     async def _guarded(self, name: str, key: Key) -> tuple[Outcome, str]:
         controller = self._controllers[name]
         obj = self._io.get(key)  # before observe: a change in between makes the status write fail, and we look again

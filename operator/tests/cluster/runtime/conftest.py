@@ -32,6 +32,7 @@ class WidgetController:
 
     type: ResourceType = WIDGET
     before_plan: Callable[[Key], Any] | None = None
+    observed_by_standby: bool = False
     observed: list[Key] = field(default_factory=list)
 
     @property

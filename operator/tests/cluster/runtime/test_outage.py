@@ -172,6 +172,7 @@ async def test_an_outage_is_backed_off_and_made_good_afterwards(
     assert ready is not None
 
 
+@pytest.mark.slow
 async def test_what_was_deleted_while_the_watch_was_too_old_is_noticed(
     client: Client,
     namespace: str,
@@ -216,6 +217,29 @@ async def test_a_standby_takes_over_from_a_leader_that_ends_without_waiting_for_
 
     lease = await client.get(LEASE.key("slipway-operator", namespace))
     assert (lease["spec"]["holderIdentity"], lease["spec"]["leaseTransitions"]) == ("second", 1)
+
+
+@pytest.mark.parametrize("observes", [False, True])
+async def test_a_standby_has_warm_stores_observes_where_it_is_declared_and_writes_nothing(
+    client: Client, namespace: str, toy: Any, start_operator: Any, eventually: Any, observes: bool
+) -> None:
+    first = await start_operator([toy.controller()], identity="first", **PATIENT)
+    own = toy.controller(observed_by_standby=observes)
+    second = await start_operator([own], leading=False, identity="second", **PATIENT)
+    key = toy.type.key("a", namespace)
+    await client.create(toy.type, toy.widget(namespace, "a", text="1"))
+    await eventually(text_is(client, namespace, "a", "1"))
+    await eventually(lambda: second.health().synced and second.engine.stores.get(key) is not None)
+    await eventually(lambda: second.engine.queue.depth() == second.engine.queue.running() == 0)
+    assert (key in own.observed) is observes
+    assert second.metrics.write_requests() == {}
+    warm = second.engine
+
+    first.stop()
+    await eventually(lambda: second.health().leader)
+    await client.merge(key, {"spec": {"text": "2"}})
+    await eventually(text_is(client, namespace, "a", "2"))
+    assert second.engine is warm, "a new one would begin with first lists"
 
 
 async def test_a_leader_in_mid_reconcile_ends_it_before_it_gives_the_lease_up(
@@ -274,6 +298,7 @@ async def test_a_leader_that_is_cut_off_stops_writing_before_another_begins(
     assert first.health().ready()  # it stands by again
 
 
+@pytest.mark.slow
 async def test_leadership_that_was_lost_comes_back_when_nobody_else_wants_it(
     client: Client, namespace: str, toy: Any, start_operator: Any, eventually: Any, new_wire: Any
 ) -> None:
