@@ -332,10 +332,17 @@ def session_of(route: Mapping[str, Any]) -> str:
     return str((route["metadata"].get("annotations") or {}).get(SESSION_ANNOTATION, ""))
 
 
+def path_of(route: Mapping[str, Any]) -> str:
+    """The path of a route's general rule; empty when somebody took it away."""
+    matches = [match for rule in _rules(route, MODEL_ROUTE_RULE) for match in rule.get("matches") or ()]
+    return str(((matches[0].get("path") or {}).get("value") or "") if matches else "")
+
+
 def serves(route: Mapping[str, Any], routing: Routing) -> bool:
     """Whether a route has these host names and this path."""
-    matches = [match for rule in route["spec"]["rules"] for match in rule.get("matches") or ()]
-    paths = {match["path"]["value"] for match in matches if match["path"].get("type") != "Exact"}
+    matches = [match for rule in route["spec"].get("rules") or () for match in rule.get("matches") or ()]
+    found = [match.get("path") or {} for match in matches]
+    paths = {path.get("value") for path in found if path.get("type") != "Exact"}
     return set(route["spec"].get("hostnames") or ()) == set(routing.hostnames) and paths == {routing.path}
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from slipway.adapters import kserve
+from slipway.adapters import kserve, trouble
 from slipway.adapters.gateway import MEMORY_ANNOTATION, REJECTED_ANNOTATION
 from slipway.adapters.kserve import VERSION_ANNOTATION, Deployment, Model, Readiness, Trouble
 from slipway.runtime.conditions import find
@@ -272,7 +272,7 @@ def readiness(split: Split, version: str, pods: Iterable[Object]) -> Readiness:
 
 def _trouble(split: Split, pods: Iterable[Object]) -> Trouble | None:
     newest = [pod for pod in pods if _revision_of(pod) == split.created]
-    found = kserve.trouble(split.live, newest)
+    found = trouble.of(split.live, newest)
     if found is not None or not split.taken_in:
         return found
     configuration = find((split.live.get("status") or {}).get("conditions") or (), "PredictorConfigurationReady") or {}

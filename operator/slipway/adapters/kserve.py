@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from slipway.adapters import components, predictions, runtimes, scaling
+from slipway.adapters import components, predictions, runtimes, scaling, trouble
 from slipway.adapters.pools import is_extended, pool_marks
 from slipway.adapters.predictions import PredictionLogging
+from slipway.adapters.trouble import Trouble as Trouble
 from slipway.api.computepool import ComputePool
 from slipway.api.meta import parse_duration
 from slipway.api.modelrollout import Replicas, Serving
@@ -55,14 +56,6 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """Why servers do not become ready: a reason word and a sentence that says what to do."""
-
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True)
 class Readiness:
     """How far an InferenceService is.
 
@@ -70,12 +63,14 @@ class Readiness:
     :param ready: KServe says so, and servers take requests
     :param trouble: what a person has to know when it is not
     :param transformers: that take requests now; None where there are none to be
+    :param heard: KServe has said anything about it
     """
 
     endpoints: int = 0
     ready: bool = False
     trouble: Trouble | None = None
     transformers: int | None = None
+    heard: bool = True
 
     @property
     def answers(self) -> bool:
@@ -283,8 +278,9 @@ def readiness(
     says_ready = (find(status.get("conditions") or (), "Ready") or {}).get("status") == "True"
     transformers = sum(map(_ready_addresses, before)) if is_transformed(service) else None
     answers = Readiness(endpoints, transformers=transformers).answers
+    heard = bool(status.get("conditions"))
     ready = says_ready and answers and not service["metadata"].get("deletionTimestamp")
-    return Readiness(endpoints, ready, None if ready else trouble(service, pods), transformers)
+    return Readiness(endpoints, ready, None if ready else trouble.of(service, pods), transformers, heard)
 
 
 def is_transformed(service: Mapping[str, Any]) -> bool:
@@ -299,99 +295,3 @@ def _ready_addresses(slice_: Mapping[str, Any]) -> int:
         if (endpoint.get("conditions") or {}).get("ready", True)
         and not (endpoint.get("conditions") or {}).get("terminating")
     )
-
-
-def trouble(service: Mapping[str, Any], pods: Iterable[Object]) -> Trouble | None:
-    """Why servers do not become ready, the most telling first; None while nothing is wrong."""
-    for pod in sorted(pods, key=lambda pod: str(pod["metadata"]["name"])):
-        found = _pod_trouble(pod)
-        if found is not None:
-            return found
-    return _load_trouble(service) or _replica_trouble(service)
-
-
-_IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
-_CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
-
-
-def _pod_trouble(pod: Object) -> Trouble | None:
-    name, status = pod["metadata"]["name"], pod.get("status") or {}
-    scheduled = find(status.get("conditions") or (), "PodScheduled") or {}
-    if scheduled.get("reason") == "Unschedulable":
-        return Trouble(
-            "Unschedulable",
-            f"Pod {name} fits on no node: {_sentence(scheduled)} Add nodes, lower spec.serving.resources, or choose"
-            " another spec.serving.poolRef.",
-        )
-    containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    for container in containers:
-        found = _container_trouble(name, container)
-        if found is not None:
-            return found
-    return None
-
-
-def _container_trouble(pod: str, container: Mapping[str, Any]) -> Trouble | None:
-    waiting = (container.get("state") or {}).get("waiting") or {}
-    reason = waiting.get("reason", "")
-    if reason in _IMAGE_REASONS:
-        return Trouble(
-            "ImageUnavailable",
-            f"Pod {pod} cannot get image {container.get('image', '')}: {_sentence(waiting)} Correct the image of the"
-            " serving runtime or in spec.serving, or let the nodes pull it.",
-        )
-    if reason in _CONFIG_REASONS:
-        return Trouble("ServerNotCreated", f"Pod {pod} cannot start {container['name']}: {_sentence(waiting)}")
-    ended = (container.get("state") or {}).get("terminated") or (container.get("lastState") or {}).get("terminated")
-    if ended and ended.get("exitCode"):
-        return _exit_trouble(pod, container, ended)
-    return None
-
-
-def _exit_trouble(pod: str, container: Mapping[str, Any], ended: Mapping[str, Any]) -> Trouble:
-    if ended.get("reason") == "OOMKilled":
-        return Trouble(
-            "OutOfMemory",
-            f"Pod {pod} was ended for using more memory than its limit: raise spec.serving.resources.limits.memory.",
-        )
-    if container["name"] == "storage-initializer":
-        return Trouble(
-            "ArtifactUnavailable",
-            f"Pod {pod} cannot download the model (exit code {ended['exitCode']}): {_sentence(ended)} Look at the"
-            " artifact store and at its credentials.",
-        )
-    return Trouble(
-        "LoadFailed",
-        f"Pod {pod} ended with exit code {ended['exitCode']}: {_sentence(ended)} `kubectl logs {pod} -p` has the rest.",
-    )
-
-
-def _load_trouble(service: Mapping[str, Any]) -> Trouble | None:
-    model = (service.get("status") or {}).get("modelStatus") or {}
-    info = model.get("lastFailureInfo") or {}
-    name = service["metadata"]["name"]
-    if model.get("transitionStatus") == "InvalidSpec":
-        return Trouble(
-            "InvalidSpec",
-            f"KServe refuses InferenceService {name}: {_sentence(info)} Correct spec.serving: runtime,"
-            " modelFormat or protocol.",
-        )
-    if model.get("transitionStatus") == "BlockedByFailedLoad":
-        return Trouble("LoadFailed", f"The server of {name} cannot load the model: {_sentence(info)}")
-    return None
-
-
-def _replica_trouble(service: Mapping[str, Any]) -> Trouble | None:
-    """Pods that were refused (quota, Pod Security, admission): there is no pod that could tell."""
-    for part in ("PredictorReady", "TransformerReady", "ExplainerReady"):
-        stated = find((service.get("status") or {}).get("conditions") or (), part) or {}
-        if stated.get("status") == "False" and stated.get("reason") == "FailedCreate":
-            return Trouble("PodsRefused", f"Pods of {service['metadata']['name']} are refused: {_sentence(stated)}")
-    return None
-
-
-def _sentence(source: Mapping[str, Any]) -> str:
-    text = " ".join(str(source.get("message") or source.get("reason") or "no message").split())
-    if len(text) > 400:
-        text = "…" + text[-399:]  # the end of an error says what went wrong
-    return text if text.endswith((".", "…", "!")) else text + "."

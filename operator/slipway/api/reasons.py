@@ -74,6 +74,26 @@ class Reason(StrEnum):
         "A Secret that the Platform names does not exist or lacks a key.",
         "Ask the cluster's administrators to correct the Secret that the message names.",
     )
+    NotServed = (
+        "NotServed",
+        "The API server does not serve a type that is needed: its CRD is missing.",
+        "Install what the message names (KServe, the Gateway API, Envoy Gateway); work goes on by itself.",
+    )
+    Unavailable = (
+        "Unavailable",
+        "The API server, or one of its admission webhooks, does not answer.",
+        "Look at what the message names; it is tried again by itself.",
+    )
+    Rejected = (
+        "Rejected",
+        "The API server, a CEL rule or an admission webhook refuses an object that is needed.",
+        "Change what the message names; it is tried again by itself.",
+    )
+    Forbidden = (
+        "Forbidden",
+        "The operator may not do something: RBAC, a quota or Pod Security.",
+        "Give it the right that the message names, or change the quota; it is tried again by itself.",
+    )
     Progressing = ("Progressing", "Work goes on.", "Wait; the message says what for.")
     Paused = ("Paused", "The spec or an annotation says to wait.", "Do what the message says when it should go on.")
     JobFailed = (
@@ -278,6 +298,11 @@ class Reason(StrEnum):
         "The new version's servers failed several times after they had been ready.",
         "The version is rejected: `kubectl logs -p` of its pods shows why.",
     )
+    KServeSilent = (
+        "KServeSilent",
+        "KServe does not say that a version's servers are ready, though nothing is known to be amiss with them.",
+        "Look whether KServe's controller runs; the time does not count against the version.",
+    )
     Unschedulable = (
         "Unschedulable",
         "No node has room for a server.",
@@ -292,6 +317,11 @@ class Reason(StrEnum):
         "ArtifactUnavailable",
         "The model cannot be downloaded.",
         "Look at the artifact store, at its credentials, and whether the artifact is still there.",
+    )
+    PodFailed = (
+        "PodFailed",
+        "A node gave up a server's pod before it ran: evicted, lost, or without the device it was promised.",
+        "The message names the cause: raise requests, or look at the node.",
     )
     PodsRefused = (
         "PodsRefused",
@@ -392,8 +422,8 @@ class Reason(StrEnum):
     )
     PathTaken = (
         "PathTaken",
-        "Another rollout has the same path on the same host names and is older.",
-        "Choose another `routing.path`.",
+        "Another rollout has the same path on the same host names, and had it first.",
+        "Choose another `routing.path`, or other host names; users of the other rollout notice nothing.",
     )
     PoliciesAccepted = ("PoliciesAccepted", "The gateway turns undeclared callers away.", "Nothing.")
     PolicyPending = (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -28,11 +29,11 @@ from slipway.adapters.templates import Templates
 from slipway.adapters.webhooks import Answer, Webhooks
 from slipway.api.analysis import Provider
 from slipway.api.computepool import ComputePool
-from slipway.api.modelrollout import ModelRollout, Routing
+from slipway.api.modelrollout import ModelRollout
 from slipway.api.platform import GatewayParentRef, Platform
 from slipway.api.reasons import Reason
 from slipway.controllers.computepool.quota import holdings
-from slipway.controllers.modelrollout import checks, experiments, retry_facts
+from slipway.controllers.modelrollout import checks, experiments, retry_facts, rivals, waiting
 from slipway.controllers.modelrollout.access_facts import Doors
 from slipway.controllers.modelrollout.analysis import PORT_NAME
 from slipway.controllers.modelrollout.errands import Errands, Office
@@ -44,6 +45,8 @@ from slipway.controllers.modelrollout.facts import (
     read_versions,
 )
 from slipway.controllers.modelrollout.knative_facts import translate
+from slipway.controllers.modelrollout.layout import UNROUTED
+from slipway.controllers.modelrollout.lived import Attention, Lived
 from slipway.controllers.modelrollout.plan import plan as make_plan
 from slipway.controllers.modelrollout.predictionlog import logging_of
 from slipway.controllers.modelrollout.sources import gateway_windows, read_jobs, read_templates, references
@@ -132,9 +135,12 @@ class ModelRolloutController:
     :param measurements: of templates' metrics, shared by all rollouts
     :param office: Jobs over the prediction log; without it there are none
     :param webhooks: calls the endpoints of hooks and alerts
+    :param monotonic: seconds of a clock that does not step
     """
 
     type = MODEL_ROLLOUT
+    observed_by_standby = True  # a window of statistics takes time that a failing version must not have
+    ready_condition = "Progressing"  # an outage of the API server's webhooks takes no user's version away
 
     def __init__(
         self,
@@ -143,12 +149,14 @@ class ModelRolloutController:
         measurements: Measuring | None = None,
         office: Office | None = None,
         webhooks: Webcalls | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._statistics = statistics
         self._office = office
         self._doors = doors or Doors()
         self._measurements = measurements or Measurements(Secrets())
         self._webhooks: Webcalls = webhooks or Webhooks(Secrets())
+        self._attention = Attention(monotonic)
 
     @property
     def ports(self) -> Mapping[str, Any]:
@@ -183,6 +191,7 @@ class ModelRolloutController:
         if obj is None or is_deleting(obj):
             self._webhooks.forget(owner)
         if obj is None:
+            self._attention.forget(owner)
             return None
         self._webhooks.bind(io.client)
         rollout = ModelRollout.model_validate(obj)
@@ -193,6 +202,11 @@ class ModelRolloutController:
             for each in io.owned(obj, INFERENCE_SERVICE)
             if VERSION_ANNOTATION in (each["metadata"].get("annotations") or {})
         }
+        conflict = rivals.rival(
+            rollout,
+            io.where(MODEL_ROLLOUT, {_PATH_FIELD: rollout.spec.routing.path}),
+            lambda name, namespace: _own(io.get(HTTP_ROUTE.key(name, namespace)), name),
+        )
         parent = setting.parent
         templates = read_templates(io, rollout)
         routes = io.owned(obj, HTTP_ROUTE)
@@ -215,7 +229,7 @@ class ModelRolloutController:
             heard=self._heard(io, rollout),
             jobs=read_jobs(io, obj),
             obstacle=setting.obstacle,
-            conflict=older_rival(rollout, io.where(MODEL_ROLLOUT, {_PATH_FIELD: rollout.spec.routing.path})),
+            conflict=conflict,
             predictions=logging_of(rollout, setting.platform, io.list(DATASET, key.namespace)),
             errands=self._office.observe(io, rollout, setting.platform) if self._office is not None else Errands(),
             token=secrets.token_hex(16),
@@ -224,7 +238,33 @@ class ModelRolloutController:
             answers=self._webhooks.read(owner),
             allowed_hosts=tuple(setting.platform.spec.webhooks.allowed_hosts) if setting.platform else (),
         )
-        return translate(io, snapshot, setting.platform)
+        return self._attend(io, translate(io, snapshot, setting.platform), setting.platform)
+
+    def _attend(self, io: Io, snapshot: Snapshot, platform: Platform | None) -> Snapshot:
+        """Add what time has passed for whom, and why missing servers are nobody's fault."""
+        status = snapshot.rollout.status
+        obstacle = snapshot.obstacle or rivals.obstacle(snapshot)
+        server = snapshot.server_of(status.candidate) if status.candidate else None
+        excuse = waiting.excuse(server, platform, revisions=snapshot.knative is not None)
+        states = waiting.states(server, excuse, obstacle, waiting.attempt_of(status))
+        lived = self._lived(io, snapshot, states)
+        return replace(snapshot, obstacle=obstacle, excuse=excuse, lived=lived)
+
+    def _lived(self, io: Io, snapshot: Snapshot, states: Mapping[str, tuple[str, bool]]) -> Lived:
+        status, meta = snapshot.rollout.status, snapshot.rollout.metadata
+        members, experiments_ = status.versions or (), status.experiments or ()
+        began = [
+            status.step.started_at if status.step else None,
+            *(each.drained_at for each in members),
+            *(at for each in experiments_[:1] for at in (each.begun_at, each.started_at)),
+        ]
+        return self._attention.look(
+            f"{meta.namespace}/{meta.name}",
+            io.clock(),
+            begun=filter(None, began),
+            ends=[each.keep_until for each in members if each.keep_until],
+            states={**states, UNROUTED: (meta.uid, snapshot.route is None and meta.deletion_timestamp is not None)},
+        )
 
     def _heard(self, io: Io, rollout: ModelRollout) -> Heard:
         owner = rollout.metadata.uid
@@ -357,25 +397,6 @@ def _url(io: Io, rollout: ModelRollout, parent: GatewayParentRef) -> str | None:
     return gw.url(gw.routed_of(rollout, parent), io.get(GATEWAY.key(parent.name, parent.namespace)))
 
 
-def older_rival(rollout: ModelRollout, others: Iterable[Object]) -> str | None:
-    """The oldest rollout that wants the same requests, if it is older; of equal age, the first by name."""
-
-    def age(meta: Mapping[str, Any]) -> tuple[str, str, str]:
-        return (meta.get("creationTimestamp") or "", meta["namespace"], meta["name"])
-
-    own = rollout.metadata
-    mine = (own.creation_timestamp or "", str(own.namespace), own.name)
-    older = [
-        each["metadata"]
-        for each in others
-        if age(each["metadata"]) < mine
-        and not is_deleting(each)
-        and gw.overlap(Routing.model_validate(each["spec"]["routing"]), rollout.spec.routing)
-    ]
-    first = min(older, key=age, default=None)
-    return f"{first['namespace']}/{first['name']}" if first else None
-
-
 def _reading(statistics: Statistics, io: Io, rollout: ModelRollout, setting: _Setting, templates: Templates) -> Reading:
     """Statistics, while there is a candidate that needs them, or a version that was just promoted."""
     namespace, status = str(rollout.metadata.namespace), rollout.status
@@ -398,7 +419,7 @@ def _reading(statistics: Statistics, io: Io, rollout: ModelRollout, setting: _Se
         proxies=proxy_urls(io.list(POD, labels=labels), setting.statistics_port),
         clusters=tuple(clusters),
         windows=tuple(sorted(windows or {60.0})),
-        mark=_mark(rollout),
+        mark=f"{waiting.attempt_of(rollout.status)}/{experiments.counted_since(rollout.status) or ''}",
         tally=experiments.counted_since(status) is not None,
         grpc=rollout.spec.serving.protocol == GRPC,
     )
@@ -408,12 +429,3 @@ def _reading(statistics: Statistics, io: Io, rollout: ModelRollout, setting: _Se
 def _is_watched(rollout: ModelRollout) -> bool:
     runs = rollout.status.analysis or ()
     return any(each.kind == "PostPromotion" and each.phase == "Running" for each in runs)
-
-
-def _mark(rollout: ModelRollout) -> str:
-    """Names the present step of the present candidate: no window reaches back to an earlier one."""
-    status = rollout.status
-    if status.candidate is None:
-        return f"{status.stable}/promoted"
-    step = f"{status.step.index}@{status.step.started_at}" if status.step else "starting"
-    return f"{status.candidate}/{status.attempts or 0}/{step}/{experiments.counted_since(status) or ''}"

@@ -200,7 +200,7 @@ def proceed(
         if not _is_in_force(snapshot, state):
             return "the gateway to accept the shares"
         _start(state, step.experiment, now)
-    elif run.phase == "Running" and _elapsed(run, now) >= parse_duration(step.experiment.for_):
+    elif run.phase == "Running" and _elapsed(snapshot, run, now) >= parse_duration(step.experiment.for_):
         _finish(snapshot, state, step.experiment, now)
     return f"{step.experiment.for_} of the experiment to pass"
 
@@ -251,8 +251,9 @@ def _start(state: State, experiment: Experiment, now: datetime) -> None:
     state.notes.append(Note("Normal", Reason.ExperimentStarted, message))
 
 
-def _elapsed(run: ExperimentStatus, now: datetime) -> timedelta:
-    return now - parse_time(run.started_at or run.begun_at)
+def _elapsed(snapshot: Snapshot, run: ExperimentStatus, now: datetime) -> timedelta:
+    began = parse_time(run.started_at or run.begun_at)
+    return snapshot.lived.now(began, now) - began
 
 
 # ---- who leaves ------------------------------------------------------------------------------------------------------
@@ -261,7 +262,6 @@ def watch(snapshot: Snapshot, state: State, now: datetime) -> None:
     run = under_way(state)
     if run is None:
         return
-    _keep_time(state, run, now)
     arms = _arms(run, "Starting", "Running")
     gone = {arm.name: _why_gone(snapshot, state, arm, version, now) for arm, version in arms}
     failed = {
@@ -275,17 +275,6 @@ def watch(snapshot: Snapshot, state: State, now: datetime) -> None:
             _reject(snapshot, state, version, failed[arm.name], now)
         if problem := gone[arm.name] or failed.get(arm.name):
             _leave(state, arm.name, problem)
-
-
-def _keep_time(state: State, run: ExperimentStatus, now: datetime) -> None:
-    """The clock may have gone back."""
-    changes = {
-        name: timestamp(now)
-        for name in ("begun_at", "started_at", "counted_at")
-        if (at := getattr(run, name)) is not None and parse_time(at) > now
-    }
-    if changes:
-        _put(state, run, **changes)
 
 
 def _why_gone(snapshot: Snapshot, state: State, arm: ExperimentVersion, version: str, now: datetime) -> str:
@@ -306,7 +295,7 @@ def _why_gone(snapshot: Snapshot, state: State, arm: ExperimentVersion, version:
 def _too_late(snapshot: Snapshot, state: State, version: str, now: datetime) -> str:
     """Why an arm is not waited for any longer. It waits for room in a pool no longer than for servers."""
     deadline, run = snapshot.rollout.spec.progress_deadline, state.experiments[0]
-    late = now - parse_time(run.begun_at) > parse_duration(deadline)
+    late = _elapsed(snapshot, run, now) > parse_duration(deadline)
     if not late or snapshot.obstacle is not None or _has_servers(snapshot, state, version):
         return ""
     server = snapshot.server_of(version)
@@ -361,7 +350,7 @@ def _count(snapshot: Snapshot, state: State, now: datetime, *, at_once: bool = F
     if run.phase != "Running" or not tally.watcher:
         return
     anew = run.counted_by != tally.watcher
-    due = run.counted_at is None or now - parse_time(run.counted_at) >= COUNT_EVERY
+    due = run.counted_at is None or not timedelta() <= now - parse_time(run.counted_at) < COUNT_EVERY
     if not (anew or due or at_once):
         return
     versions = [

@@ -23,6 +23,7 @@ from slipway.api.platform import GatewayParentRef
 from slipway.api.rollout_steps import Step
 from slipway.controllers.modelrollout.access_facts import AccessFacts
 from slipway.controllers.modelrollout.errands import Errands
+from slipway.controllers.modelrollout.lived import Lived
 from slipway.controllers.modelrollout.memory import Memory
 from slipway.controllers.modelrollout.retry_facts import RetryFacts
 from slipway.controllers.modelrollout.strategy import expand
@@ -53,7 +54,10 @@ class Version:
 
 @dataclass(frozen=True)
 class Server:
-    """An InferenceService of the rollout."""
+    """An InferenceService of the rollout.
+
+    :param wanted: the least number of servers that it was told to have
+    """
 
     name: str
     version: str
@@ -61,6 +65,7 @@ class Server:
     created: datetime
     readiness: Readiness
     deleting: bool = False
+    wanted: int = 1
 
     @property
     def alive(self) -> bool:
@@ -95,6 +100,8 @@ class Route:
     :param memory: orders of people that outlive a lost status
     :param session: the candidate whose clients are kept, and the seed of their cookies
     :param controller: the program that runs the Gateway
+    :param hostnames: that it has now
+    :param path: that it has now
     """
 
     uid: str
@@ -108,6 +115,8 @@ class Route:
     session: str = ""
     deleting: bool = False
     controller: str = ""
+    hostnames: tuple[str, ...] = ()
+    path: str = "/"
 
 
 @dataclass(frozen=True)
@@ -146,6 +155,8 @@ class Snapshot:
     :param allowed_hosts: what may be called beside Services of the namespace
     :param retry: what was found of the patch that repeats failed requests
     :param knative: what Knative mode adds; None in Standard mode
+    :param lived: how much time has passed as this process lived through it
+    :param excuse: why missing servers are no fault of the candidate
     """
 
     obj: Object
@@ -172,6 +183,8 @@ class Snapshot:
     allowed_hosts: tuple[str, ...] = ()
     retry: RetryFacts = field(default_factory=RetryFacts)
     knative: KnativeFacts | None = None
+    lived: Lived = field(default_factory=Lived)
+    excuse: Trouble | None = None
 
     @property
     def name(self) -> str:
@@ -243,6 +256,7 @@ def read_server(obj: Object, slices: Iterable[Object], pods: Iterable[Object], b
         created=_created(obj),
         readiness=kserve.readiness(obj, slices, pods, before),
         deleting=is_deleting(obj),
+        wanted=int(obj["spec"]["predictor"].get("minReplicas") or 1),
     )
 
 
@@ -260,6 +274,8 @@ def read_route(obj: Object, rollout: ModelRollout, parent: GatewayParentRef) -> 
         memory=Memory.read(gw.memory_of(obj)),
         deleting=is_deleting(obj),
         controller=gw.controller_of(obj, parent),
+        hostnames=tuple(obj["spec"].get("hostnames") or ()),
+        path=gw.path_of(obj) or rollout.spec.routing.path,
     )
 
 

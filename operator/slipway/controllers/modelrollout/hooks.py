@@ -260,7 +260,8 @@ class Hooks:
         """How many intervals of the hook have passed in the present step."""
         if self._state.position is None:
             return 0
-        return int((self._now - self._state.position.started_at) / parse_duration(hook.interval))
+        began = self._state.position.started_at
+        return int((self._snapshot.lived.now(began, self._now) - began) / parse_duration(hook.interval))
 
     def _on_failure(self, said: OnFailure | None) -> OnFailure:
         return said or ("Reject" if self._snapshot.rollout.spec.rollback.automatic else "Halt")

@@ -147,9 +147,9 @@ def _is_astray(split: Split, stable: str, candidate: str) -> bool:
     return split.percent is not None and split.version_of(split.rolled_out) not in (stable, candidate)
 
 
-def tear_down(snapshot: Snapshot) -> tuple[tuple[Action, ...], bool]:
-    """Remove the InferenceService of a rollout that is being deleted; whether nothing is left."""
+def tear_down(snapshot: Snapshot) -> tuple[Action, ...]:
+    """Remove the InferenceService of a rollout that is being deleted; nothing when it is gone."""
     if not _has_split(snapshot):
-        return (), True
+        return ()
     split = _split(snapshot)
-    return (Delete(INFERENCE_SERVICE.key(split.name, snapshot.namespace), split.uid),), False
+    return (Delete(INFERENCE_SERVICE.key(split.name, snapshot.namespace), split.uid),)

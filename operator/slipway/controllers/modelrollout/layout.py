@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from slipway.adapters import gateway as gw
@@ -78,9 +78,15 @@ def may_route(snapshot: Snapshot) -> bool:
 
 
 def _routed(snapshot: Snapshot) -> gw.Routed | None:
-    if snapshot.parent is None or not may_route(snapshot):
+    routing, route = snapshot.rollout.spec.routing, snapshot.route
+    if not may_route(snapshot) and route is not None:
+        # The path was changed to one that is taken: users stay where they are, and whoever fails there still goes back.
+        routing = routing.model_copy(update={"hostnames": list(route.hostnames), "path": route.path})
+    elif not may_route(snapshot):
         return None
-    return gw.routed_of(snapshot.rollout, snapshot.parent)
+    if snapshot.parent is None:
+        return None
+    return replace(gw.routed_of(snapshot.rollout, snapshot.parent), routing=routing)
 
 
 def _aside(snapshot: Snapshot, state: State, weights: Weights, now: datetime) -> gw.Aside | None:
@@ -137,12 +143,13 @@ def _retire(snapshot: Snapshot, member: Member, weights: Weights, now: datetime)
     if not _is_detached(snapshot, member.service, weights):
         member.drained_at = None
         return
-    if member.drained_at is None or member.drained_at > now:
+    if member.drained_at is None:
         member.drained_at = now
+    drained = snapshot.lived.now(member.drained_at, now) - member.drained_at
     pin, server = snapshot.pins.get(member.service), snapshot.servers.get(member.service)
-    if pin is not None and now >= member.drained_at + DRAIN:
+    if pin is not None and drained >= DRAIN:
         yield Delete(HTTP_ROUTE.key(gw.pin_of(member.service, snapshot.name), snapshot.namespace), pin.uid)
-    if server is not None and pin is None and now >= member.drained_at + DRAIN + SETTLE:
+    if server is not None and pin is None and drained >= DRAIN + SETTLE:
         yield Delete(INFERENCE_SERVICE.key(server.name, snapshot.namespace), server.uid)
 
 
@@ -154,32 +161,44 @@ def _is_detached(snapshot: Snapshot, service: str, weights: Weights) -> bool:
     return route is None or (service not in route.references and route.acceptance.seen)
 
 
-def next_removal(state: State, now: datetime) -> float | None:
+def next_removal(snapshot: Snapshot, state: State, now: datetime) -> float | None:
     """Seconds until a retiring version's next object may go, or a previous version's time is over."""
-    times = [
-        member.drained_at + delay
-        for member in state.members.values()
-        if member.drained_at is not None
-        for delay in (DRAIN, DRAIN + SETTLE)
-    ]
-    times += [member.keep_until for member in state.members.values() if member.keep_until is not None]
-    ahead = [(time - now).total_seconds() for time in times if time > now]
-    return min(ahead) if ahead else None
+    lived, left = snapshot.lived, []
+    for member in state.members.values():
+        if member.drained_at is not None:
+            drained = lived.now(member.drained_at, now) - member.drained_at
+            left += [delay - drained for delay in (DRAIN, DRAIN + SETTLE)]
+        if member.keep_until is not None:
+            left.append(member.keep_until - lived.now(member.keep_until, now))
+    return min((each.total_seconds() for each in left if each > timedelta()), default=None)
 
 
 # ---- the end ---------------------------------------------------------------------------------------------------------
-def tear_down(snapshot: Snapshot, since: datetime, now: datetime) -> tuple[tuple[Action, ...], bool]:
-    """Remove everything of a rollout that is being deleted; whether nothing is left.
+UNROUTED = "unrouted"
+"""The state in which a rollout that is being deleted has no weighted route any more."""
+
+
+def tear_down(snapshot: Snapshot) -> tuple[Action, ...]:
+    """Remove what is left of a rollout that is being deleted; nothing when it is all gone.
 
     The weighted route goes first, so that clients are told that there is no such path, instead of errors of servers
     that are on their way out.
     """
-    settled = now >= since + SETTLE or now < since
     namespace, route = snapshot.namespace, snapshot.route
-    first = [Delete(HTTP_ROUTE.key(snapshot.name, namespace), route.uid)] if route is not None else []
+    if route is not None:
+        return (Delete(HTTP_ROUTE.key(snapshot.name, namespace), route.uid),)
     pins = [
         Delete(HTTP_ROUTE.key(gw.pin_of(each, snapshot.name), namespace), p.uid) for each, p in snapshot.pins.items()
     ]
     servers = [Delete(INFERENCE_SERVICE.key(each.name, namespace), each.uid) for each in snapshot.servers.values()]
-    actions = (*first, *pins, *servers) if settled else tuple(first)
-    return actions, not (first or pins or servers)
+    settled = not pins or snapshot.lived.lasted.get(UNROUTED, 0.0) >= SETTLE.total_seconds()
+    return (*pins, *servers) if settled else ()
+
+
+def remains(snapshot: Snapshot) -> str:
+    """What of a rollout that is being deleted is still there; empty when nothing is."""
+    if snapshot.route is not None:
+        return f"{'HTTPRoute' if snapshot.knative is None else 'InferenceService'} {snapshot.name}"
+    names = [f"InferenceService {each}" for each in sorted(snapshot.servers)]
+    names += [f"HTTPRoute {gw.pin_of(each, snapshot.name)}" for each in sorted(snapshot.pins)]
+    return ", ".join(names)

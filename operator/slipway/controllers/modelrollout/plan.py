@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from slipway.api.meta import parse_time
+from slipway.api.reasons import Reason
 from slipway.controllers.modelrollout import (
     admission,
     analysis,
@@ -21,11 +21,12 @@ from slipway.controllers.modelrollout import (
     steps,
 )
 from slipway.controllers.modelrollout.facts import Snapshot
-from slipway.controllers.modelrollout.layout import Layout, lay_out, next_removal, tear_down
+from slipway.controllers.modelrollout.layout import Layout, lay_out, next_removal, remains, tear_down
 from slipway.controllers.modelrollout.notices import Told
 from slipway.controllers.modelrollout.report import report
 from slipway.controllers.modelrollout.state import State, recall
 from slipway.controllers.modelrollout.steps import Progress
+from slipway.runtime.conditions import Conditions
 from slipway.runtime.controller import Plan
 
 WATCHING = 1.0
@@ -36,9 +37,8 @@ _SOON = 0.2
 
 def plan(snapshot: Snapshot, now: datetime) -> Plan:
     """What to write for one rollout."""
-    deleted_at = snapshot.rollout.metadata.deletion_timestamp
-    if deleted_at:
-        return _end(snapshot, parse_time(deleted_at), now)
+    if snapshot.rollout.metadata.deletion_timestamp:
+        return _end(snapshot, now)
     state = recall(snapshot, now)
     promoted = people.hear(snapshot, state, now)
     choice = selection.choose(snapshot, state)
@@ -48,7 +48,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     comparing.take_in(snapshot, state, now)
     progress = steps.advance(snapshot, state, promoted, now)
     if not analysis.needs_previous(state):
-        _expire(state, now)
+        _expire(snapshot, state, now)
     layout = _lay_out(snapshot, state, now)
     status = report(snapshot, state, selection.choose(snapshot, state), progress, layout, now)
     due = progress.hooks.asks if state.candidate else ()
@@ -71,16 +71,21 @@ def _lay_out(snapshot: Snapshot, state: State, now: datetime) -> Layout:
     return retrying.repeat(snapshot, state, layout)
 
 
-def _expire(state: State, now: datetime) -> None:
+def _expire(snapshot: Snapshot, state: State, now: datetime) -> None:
     """Let the previous version go when its time is over."""
     for member in list(state.members.values()):
-        if member.role == "Previous" and (member.keep_until is None or member.keep_until <= now):
+        until = member.keep_until
+        if member.role == "Previous" and (until is None or until <= snapshot.lived.now(until, now)):
             state.release(member.name)
 
 
 def _next_look(snapshot: Snapshot, state: State, progress: Progress, told: Told, now: datetime) -> float | None:
     """Seconds until the next look without any event; objects that change wake the rollout by themselves."""
-    times = [next_removal(state, now), admission.next_look(snapshot, now), comparing.next_look(snapshot, state, now)]
+    times = [
+        next_removal(snapshot, state, now),
+        admission.next_look(snapshot, now),
+        comparing.next_look(snapshot, state, now),
+    ]
     times.append(told.look_in)
     if state.candidate is not None:
         server = snapshot.server_of(state.candidate)
@@ -93,10 +98,13 @@ def _next_look(snapshot: Snapshot, state: State, progress: Progress, told: Told,
     return max(_SOON, min(ahead)) if ahead else None
 
 
-def _end(snapshot: Snapshot, since: datetime, now: datetime) -> Plan:
-    actions, done = (
-        knative_layout.tear_down(snapshot) if snapshot.knative is not None else tear_down(snapshot, since, now)
-    )
-    patch = retrying.remove(snapshot)
-    actions, done = (*patch, *actions), done and not patch
-    return Plan(actions, requeue_after=None if done else WATCHING, finalizer="drop" if done else "keep")
+def _end(snapshot: Snapshot, now: datetime) -> Plan:
+    down = knative_layout.tear_down if snapshot.knative is not None else tear_down
+    actions = (*retrying.remove(snapshot), *down(snapshot))
+    left = remains(snapshot)
+    if not actions and not left:
+        return Plan(finalizer="drop")
+    conditions = Conditions(snapshot.obj, now)
+    conditions.false("Ready", Reason.Deleting, f"Clients get 404 from now on. Still there: {left or 'a patch'}.")
+    status = {**(snapshot.obj.get("status") or {}), "conditions": conditions.list()}
+    return Plan(actions, status, requeue_after=WATCHING, finalizer="keep")

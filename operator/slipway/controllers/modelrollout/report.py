@@ -15,7 +15,16 @@ from slipway.api.modelrollout import (
     StepStatus,
 )
 from slipway.api.reasons import Reason
-from slipway.controllers.modelrollout import admission, analysis, checks, experiments, retrying, statistics
+from slipway.controllers.modelrollout import (
+    admission,
+    analysis,
+    checks,
+    experiments,
+    retrying,
+    rivals,
+    statistics,
+    waiting,
+)
 from slipway.controllers.modelrollout.abstaining import state_baseline
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.layout import Layout, may_route
@@ -259,17 +268,26 @@ def _why_nothing_serves(snapshot: Snapshot, state: State, choice: Choice) -> tup
 
 
 def _conflict(snapshot: Snapshot) -> str:
-    routing = snapshot.rollout.spec.routing
-    hosts = f" on {', '.join(routing.hostnames)}" if routing.hostnames else ""
-    return (
-        f"spec.routing.path: {routing.path}{hosts} belongs to ModelRollout {snapshot.conflict}, which is older:"
-        " choose another path or other host names."
-    )
+    return rivals.sentence(snapshot.rollout.spec.routing, snapshot.conflict or "")
 
 
 def _trouble_of_candidate(snapshot: Snapshot, state: State) -> Trouble | None:
     server = snapshot.server_of(state.candidate) if state.candidate else None
-    return server.readiness.trouble if server is not None and state.position is None else None
+    if server is None:
+        return None
+    attempt = waiting.attempt_of(snapshot.rollout.status)
+    excuse = snapshot.excuse if state.candidate == snapshot.rollout.status.candidate else None
+    found = waiting.told(excuse, snapshot.lived.lasted.get(waiting.excused(attempt), 0.0))
+    return found or server.readiness.trouble
+
+
+def _trouble_of_stable(snapshot: Snapshot, state: State) -> Trouble | None:
+    """What keeps servers from starting beside those that answer, as after a change of `spec.serving`."""
+    server = snapshot.server_of(state.stable) if state.stable else None
+    found = server.readiness.trouble if server is not None and server.alive else None
+    if found is None:
+        return None
+    return Trouble(found.reason, f"Version {state.stable} serves, but not with all its servers: {found.message}")
 
 
 def _state_progressing(
@@ -330,7 +348,7 @@ def _state_stalled(
     conditions: Conditions, snapshot: Snapshot, state: State, choice: Choice, progress: Progress
 ) -> None:
     """Stated only when a person must act."""
-    trouble = _trouble_of_candidate(snapshot, state)
+    trouble = _trouble_of_candidate(snapshot, state) or _trouble_of_stable(snapshot, state)
     if snapshot.conflict is not None:
         conditions.true("Stalled", Reason.PathTaken, _conflict(snapshot))
     elif snapshot.obstacle is not None:

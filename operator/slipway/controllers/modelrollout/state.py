@@ -296,8 +296,6 @@ def _reposition(steps: list[Step], state: State, now: datetime) -> None:
     if position is None:
         return
     names = [step.name for step in steps]
-    if position.started_at > now:  # the clock went back
-        position.started_at = now
     if 0 <= position.index < len(steps) and names[position.index] == position.name:
         return
     if position.name in names:

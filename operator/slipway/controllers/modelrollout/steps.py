@@ -17,7 +17,16 @@ from slipway.api.modelrollout import CheckStatus, HistoryEntry, Rejection
 from slipway.api.reasons import Reason
 from slipway.api.rollout_control import UndoStatus
 from slipway.api.rollout_steps import Step, Stop
-from slipway.controllers.modelrollout import analysis, capacity, checks, comparing, experiments, outputs, posture
+from slipway.controllers.modelrollout import (
+    analysis,
+    capacity,
+    checks,
+    comparing,
+    experiments,
+    outputs,
+    posture,
+    waiting,
+)
 from slipway.controllers.modelrollout.facts import Server, Snapshot
 from slipway.controllers.modelrollout.hooks import Hooks
 from slipway.controllers.modelrollout.reach import is_reachable
@@ -58,6 +67,7 @@ def advance(snapshot: Snapshot, state: State, promoted: bool, now: datetime) -> 
     """Move the candidate as far as the facts allow. `promoted`: a person ends the present pause."""
     progress = Progress(Hooks(snapshot, state, now))
     promoted = promoted and not analysis.accept(state)
+    _catch_up_stable(snapshot, state, now)
     _move(snapshot, state, progress, promoted, now)
     _obey_hooks(snapshot, state, progress, now)
     _watch_promoted(snapshot, state, progress, now)
@@ -77,14 +87,47 @@ def _move(snapshot: Snapshot, state: State, progress: Progress, promoted: bool, 
     if state.position is None:
         _start(snapshot, state, server, progress, now)
     elif server is None or not server.alive:
-        _lost_servers(snapshot, state, now)
+        _lost_servers(snapshot, state, server, now)
         progress.waiting_for = "its servers"
     else:
         _judge(snapshot, state, progress, now)
+        _catch_up(snapshot, state, now)
         experiments.watch(snapshot, state, now)
         held = progress.failing or progress.held is not None or progress.hooks.halted
         if state.candidate is not None and not held and not _is_held(state, progress):
             _walk(snapshot, state, server, progress, promoted, now)
+
+
+_UNNOTED = "The operator ended when it had rejected the version, before it noted why; its Events and log may say."
+
+
+def _catch_up(snapshot: Snapshot, state: State, now: datetime) -> None:
+    """A look that ended before its status was written may have rejected the candidate: the route remembers that."""
+    if _left(snapshot, state, state.candidate):
+        reject(snapshot, state, Reason.RolledBack, _UNNOTED, now)
+
+
+def _catch_up_stable(snapshot: Snapshot, state: State, now: datetime) -> None:
+    """The same for a version that had just been promoted, when everybody had gone back to the one before."""
+    failed, route = state.stable, snapshot.route
+    if failed is None or route is None or not _left(snapshot, state, failed):
+        return
+    heirs = [each for each in state.members.values() if each.role == "Previous" and each.service in route.weights]
+    if heirs:
+        heirs[0].role, heirs[0].keep_until = "Stable", None
+        state.stable = heirs[0].name
+        _reject(snapshot, state, failed, Reason.RolledBack, _UNNOTED, now)
+
+
+def _left(snapshot: Snapshot, state: State, name: str | None) -> bool:
+    """Whether the route calls a version rejected, and sends nothing to it."""
+    route, member = snapshot.route, state.members.get(name or "")
+    return (
+        route is not None
+        and member is not None
+        and member.name in route.rejected
+        and member.service not in route.weights
+    )
 
 
 def _is_held(state: State, progress: Progress) -> bool:
@@ -131,11 +174,17 @@ def _is_attached(snapshot: Snapshot, service: str) -> bool:
     return route is not None and service in route.weights and route.acceptance.accepted
 
 
+def _is_late(snapshot: Snapshot, state: State) -> bool:
+    """Whether servers have been missing for longer than they may; an outage, or a clock that steps, does not count."""
+    position = state.position
+    step = f"{position.index}@{timestamp(position.started_at)}" if position is not None else "starting"
+    missing = snapshot.lived.lasted.get(waiting.lacking(f"{state.candidate}/{state.attempts}/{step}"), 0.0)
+    return missing > parse_duration(snapshot.rollout.spec.progress_deadline).total_seconds()
+
+
 def _enforce_deadline(snapshot: Snapshot, state: State, server: Server | None, now: datetime) -> None:
     deadline = snapshot.rollout.spec.progress_deadline
-    if state.candidate_since is None or state.candidate_since > now:
-        state.candidate_since = now
-    if snapshot.obstacle is not None or now - state.candidate_since <= parse_duration(deadline):
+    if not _is_late(snapshot, state):
         return
     trouble = server.readiness.trouble if server else None
     reason = trouble.reason if trouble else Reason.ProgressDeadlineExceeded
@@ -192,9 +241,13 @@ def _obey_hooks(snapshot: Snapshot, state: State, progress: Progress, now: datet
         progress.hooks.halt(refused.reason, held)
 
 
-def _lost_servers(snapshot: Snapshot, state: State, now: datetime) -> None:
-    """No server is left: no requests at once. A node may have gone away, so it begins anew, but not for ever."""
-    state.attempts += 1
+def _lost_servers(snapshot: Snapshot, state: State, server: Server | None, now: datetime) -> None:
+    """No server is left: no requests at once. A node may have gone away, so it begins anew, but not for ever.
+
+    An InferenceService that somebody deleted is no fault of the version.
+    """
+    gone = server is None or server.deleting
+    state.attempts += 0 if gone else 1
     if state.attempts >= ATTEMPTS:
         reject(
             snapshot, state, Reason.ServersUnstable, f"Its servers failed {ATTEMPTS} times after they were ready.", now
@@ -392,7 +445,7 @@ def _is_done(
         return promoted
     if step.pause is not None:
         progress.waiting_for = f"{step.pause.for_} to pass"
-        return _elapsed(state, now) >= parse_duration(step.pause.for_ or "0s")
+        return elapsed(snapshot, state, now) >= parse_duration(step.pause.for_ or "0s")
     if step.set_scale is not None:
         return _has_size(snapshot, state, server, progress, now)
     if step.stop is not None:
@@ -428,12 +481,17 @@ def _has_size(snapshot: Snapshot, state: State, server: Server, progress: Progre
     if not missing:
         return True
     progress.waiting_for = f"{missing} more of its servers to be ready"
-    deadline = snapshot.rollout.spec.progress_deadline
-    if snapshot.obstacle is None and _elapsed(state, now) > parse_duration(deadline):
-        detail = server.readiness.trouble.message if server.readiness.trouble else "Look at its pods."
-        message = f"{missing} of its servers were missing {deadline} after the step began. {detail}"
-        reject(snapshot, state, Reason.ProgressDeadlineExceeded, message, now)
+    _reject_if_late(snapshot, state, server, f"{missing} of its servers were missing", now)
     return False
+
+
+def _reject_if_late(snapshot: Snapshot, state: State, server: Server, what: str, now: datetime) -> None:
+    """Reject a candidate on its way that has lacked servers for longer than it may."""
+    if not _is_late(snapshot, state):
+        return
+    detail = server.readiness.trouble.message if server.readiness.trouble else "Look at its pods."
+    message = f"{what} for {snapshot.rollout.spec.progress_deadline}. {detail}"
+    reject(snapshot, state, Reason.ProgressDeadlineExceeded, message, now)
 
 
 def _is_aside(snapshot: Snapshot, state: State, server: Server, progress: Progress) -> bool:
@@ -465,6 +523,7 @@ def _set_weight(
             return False
         if not server.ready:
             progress.waiting_for = "its servers to be ready"
+            _reject_if_late(snapshot, state, server, "Its servers were not ready", now)
         elif not (in_force and matches and is_reachable(snapshot, server.name, now)):
             progress.waiting_for = "the gateway to accept what it was told before"
         elif not progress.hooks.may_raise(weight):
@@ -483,13 +542,13 @@ def _analyzed(snapshot: Snapshot, state: State, step: Step, progress: Progress, 
         return True
     duration = parse_duration(watched.for_ or "0s")
     use = analysis.of_step(step)
-    over = watched.for_ is not None and _elapsed(state, now) >= duration
+    over = watched.for_ is not None and elapsed(snapshot, state, now) >= duration
     if use is not None and not _has_passed(snapshot, state, progress, use, now, over=over):
         return False
     if watched.for_ is None:
         return True
     progress.waiting_for = f"{watched.for_} of {'analysis' if step.analyze else 'copies'} to pass"
-    if _elapsed(state, now) < duration:
+    if elapsed(snapshot, state, now) < duration:
         return False
     undecided = [each for each in progress.checks if each.verdict != "Success"]
     from_log = {each.name for each in snapshot.rollout.spec.checks if comparing.from_log(each)}
@@ -508,5 +567,7 @@ def _analyzed(snapshot: Snapshot, state: State, step: Step, progress: Progress, 
     return True
 
 
-def _elapsed(state: State, now: datetime) -> timedelta:
-    return now - state.position.started_at if state.position else timedelta()
+def elapsed(snapshot: Snapshot, state: State, now: datetime) -> timedelta:
+    """How long the present step has lasted."""
+    began = state.position.started_at if state.position is not None else now
+    return snapshot.lived.now(began, now) - began

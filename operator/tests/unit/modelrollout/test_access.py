@@ -17,7 +17,7 @@ from slipway.adapters.secrets import SecretData
 from slipway.adapters.usage import ConsumerUsage, Usage, parse
 from slipway.api.modelrollout import Routing
 from slipway.api.platform import GatewayParentRef
-from slipway.controllers.modelrollout import Doors, ModelRolloutController
+from slipway.controllers.modelrollout import Doors
 from slipway.runtime.controller import Apply, Delete
 from slipway.runtime.errors import Unavailable
 from slipway.runtime.resources import (
@@ -238,8 +238,8 @@ class Guards(World):
         self.enforcing = True
         self.refusal = ""
         super().__init__({"consumers": consumers, **spec})
-        doors = Doors("slipway-system", self.secrets, self.cluster, self.usage)  # type: ignore[arg-type]
-        self.controller = ModelRolloutController(self.gateway, doors, webhooks=self.receivers)
+        self.doors = Doors("slipway-system", self.secrets, self.cluster, self.usage)  # type: ignore[arg-type]
+        self.controller = self.new_controller()
 
     def execute(self, action: object) -> None:
         kinds = {each.kind: each for each in (SECURITY_POLICY, BACKEND_TRAFFIC_POLICY, NETWORK_POLICY)}
@@ -440,6 +440,7 @@ def test_a_policy_of_somebody_else_on_the_same_routes_closes_them() -> None:
     assert (world.condition("AccessEnforced") or ("", ""))[:2] == ("False", "PolicyRefused")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [0, 3], ids=["at once", "three seconds later"])
 def test_rules_that_go_with_a_candidate_close_no_route(delay: int) -> None:
     steps = [
@@ -480,6 +481,7 @@ def _rules(world: Guards) -> set[str]:
     return {each["name"] for each in route["spec"]["rules"]} if route else set()
 
 
+@pytest.mark.slow
 def test_the_route_stays_open_while_the_gateway_takes_in_a_newer_policy() -> None:
     world = Guards([SITE, CREWS])
     world.serve_first()
@@ -511,6 +513,7 @@ def test_readers_of_stored_predictions_are_not_callers() -> None:
     assert world.status.consumers is None
 
 
+@pytest.mark.slow
 def test_what_consumers_did_is_written_at_most_every_half_minute() -> None:
     world = Guards([SITE, CREWS])
     world.serve_first()
@@ -575,7 +578,8 @@ def test_without_consumers_nothing_outside_of_memory_is_asked() -> None:
         async def serves(self, _source: object, _type: ResourceType) -> bool:
             raise Unavailable("nobody asked")
 
-    world.controller = ModelRolloutController(world.gateway, Doors("x", None, Refusing()))  # type: ignore[arg-type]
+    world.doors = Doors("x", None, Refusing())  # type: ignore[arg-type]
+    world.controller = world.new_controller()
     world.serve_first()
     plan = world.plan()
     assert not [each for each in plan.actions if isinstance(each, Delete)]

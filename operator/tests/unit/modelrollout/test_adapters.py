@@ -153,65 +153,6 @@ def test_ready_needs_kserves_word_and_real_endpoints(
     assert kserve.readiness(service, slices, []).ready is ready
 
 
-UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
-BLOCKED = {"transitionStatus": "BlockedByFailedLoad", "lastFailureInfo": {"message": "digest differs"}}
-INVALID = {"transitionStatus": "InvalidSpec", "lastFailureInfo": {"message": "no such runtime"}}
-REFUSED = {"type": "PredictorReady", "status": "False", "reason": "FailedCreate", "message": "exceeded quota"}
-
-
-@pytest.mark.parametrize(
-    ("service", "pods", "reason", "says"),
-    [
-        (isvc(), [pod(conditions=[UNSCHEDULABLE])], "Unschedulable", "0/3 nodes"),
-        (
-            isvc(),
-            [pod(**container(state={"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}))],
-            "ImageUnavailable",
-            "slipway-server:1",
-        ),
-        (
-            isvc(),
-            [pod(**container(state={"waiting": {"reason": "CreateContainerConfigError", "message": "no secret"}}))],
-            "ServerNotCreated",
-            "no secret",
-        ),
-        (
-            isvc(),
-            [pod(**container(lastState={"terminated": {"exitCode": 137, "reason": "OOMKilled"}}))],
-            "OutOfMemory",
-            "limits.memory",
-        ),
-        (
-            isvc(),
-            [pod(**container(lastState={"terminated": {"exitCode": 2, "message": "boom"}}))],
-            "LoadFailed",
-            "boom",
-        ),
-        (
-            isvc(),
-            [pod(**container("storage-initializer", state={"terminated": {"exitCode": 1, "message": "no key"}}))],
-            "ArtifactUnavailable",
-            "no key",
-        ),
-        (isvc(modelStatus=BLOCKED), [], "LoadFailed", "digest differs"),
-        (isvc(modelStatus=INVALID), [], "InvalidSpec", "Correct spec.serving: runtime"),
-        ({"metadata": {"name": "d"}, "status": {"conditions": [REFUSED]}}, [], "PodsRefused", "exceeded quota"),
-    ],
-)
-def test_what_keeps_servers_from_starting_is_said_in_a_sentence(
-    service: dict[str, Any], pods: list[dict[str, Any]], reason: str, says: str
-) -> None:
-    trouble = kserve.readiness(service, [], pods).trouble
-    assert trouble is not None
-    assert trouble.reason == reason
-    assert says in trouble.message
-
-
-def test_a_server_that_is_just_starting_is_no_trouble() -> None:
-    starting = pod(**container(state={"waiting": {"reason": "ContainerCreating"}}))
-    assert kserve.readiness(isvc(), [], [starting]).trouble is None
-
-
 # ---- the gateway -----------------------------------------------------------------------------------------------------
 def test_the_weighted_route_rewrites_for_the_rule_and_filters_no_backend() -> None:
     (rule,) = gw.weighted_route(ROUTED, [("delays-1", 95), ("delays-2", 5)])["spec"]["rules"]

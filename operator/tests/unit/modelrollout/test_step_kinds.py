@@ -274,7 +274,7 @@ def test_servers_that_do_not_come_in_time_reject_the_version() -> None:
     world.run(90)
     (rejection,) = world.status.rejected or []
     assert rejection.reason == "ProgressDeadlineExceeded"
-    assert "2 of its servers were missing 60s after the step began" in rejection.message
+    assert "2 of its servers were missing for 60s" in rejection.message
     assert world.weights() == {S1: 100}
 
 

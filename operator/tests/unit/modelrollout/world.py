@@ -22,6 +22,7 @@ from slipway.adapters.measurements import Answer, Heard, Token
 from slipway.api.analysis import Provider
 from slipway.api.modelrollout import ModelRolloutStatus
 from slipway.controllers.modelrollout import ModelRolloutController
+from slipway.controllers.modelrollout.access_facts import Doors
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.runtime.controller import Apply, Call, Create, Delete, Io, Plan
 from slipway.runtime.resources import (
@@ -225,7 +226,8 @@ class World:
         """Servers that all can have together; who has some keeps them."""
         self.probes = Probes()
         self.receivers = Receivers(self._seconds)
-        self.controller = ModelRolloutController(self.gateway, measurements=self.probes, webhooks=self.receivers)
+        self.doors: Doors | None = None
+        self.controller = self.new_controller()
         types = {MODEL_ROLLOUT, *(watch.type for watch in self.controller.watches)}
         self.stores = Stores(types)
         self._io = Io(self.stores, None, self._clock)  # type: ignore[arg-type]
@@ -235,6 +237,12 @@ class World:
         """What Events of a reason said last."""
         self.writes = 0
         self._make_surroundings(spec or {})
+
+    def new_controller(self) -> ModelRolloutController:
+        """As a new process has it: without memory."""
+        return ModelRolloutController(
+            self.gateway, self.doors, self.probes, webhooks=self.receivers, monotonic=self._seconds
+        )
 
     def _clock(self) -> datetime:
         return self.now
@@ -414,6 +422,7 @@ class World:
         """What is only in the operator's memory is lost."""
         self.gateway.restart_operator()
         self.probes.restart_operator()
+        self.controller = self.new_controller()
 
     def execute(self, action: object) -> None:
         if isinstance(action, Apply):
@@ -460,7 +469,8 @@ class World:
         type_ = INFERENCE_SERVICE if manifest["kind"] == "InferenceService" else HTTP_ROUTE
         live = self.get(type_, manifest["metadata"]["name"])
         owner = {"kind": "ModelRollout", "apiVersion": "slipway.dev/v1alpha1", "name": NAME, "uid": self._uid}
-        meta = {**(live["metadata"] if live else {}), **manifest["metadata"], "ownerReferences": [owner]}
+        kept = {name: value for name, value in (live or {"metadata": {}})["metadata"].items() if name != "annotations"}
+        meta = {**kept, **manifest["metadata"], "ownerReferences": [owner]}
         meta["labels"] = {**meta["labels"], "slipway.dev/modelrollout": NAME}
         wanted = {**(live or {}), **manifest, "metadata": meta}
         if live is None or {**wanted, "metadata": None} != {**live, "metadata": None} or meta != live["metadata"]:
