@@ -67,12 +67,13 @@ lint: setup ## Formatting, lint, types, import layers, generated files
 
 test: setup lint ## Unit tests, and tests on a real kube-apiserver and etcd
 	@$(PY) -m slipway.cli.main cluster build --only kube-apiserver,etcd
-	@$(PY) -m pytest -n 4 $(SIDE_BY_SIDE) $(PYTEST_ARGS) e2e/tests operator/tests
+	@$(PY) -m pytest -n 4 -p support.side_by_side $(SIDE_BY_SIDE) $(PYTEST_ARGS) operator/tests e2e/tests
 	@$(RUNNER_PY) -m pytest -n 3 $(SIDE_BY_SIDE) $(PYTEST_ARGS) serving/tests pipelines/tests examples/flight-delays/tests
 
 test-rollouts: setup ## Rollouts on a real kube-apiserver, gateway and Envoy, with requests; long histories: minutes
 	@$(PY) -m slipway.cli.main cluster build --only kube-apiserver,etcd
-	@$(PY) -m pytest -n 4 -m slow --dist loadfile --no-loadscope-reorder --timeout 900 $(PYTEST_ARGS) operator/tests e2e/tests
+	@SLIPWAY_SEARCH=thorough $(PY) -m pytest -n 4 -m "slow or law" --dist loadfile --no-loadscope-reorder --timeout 900 \
+	  $(PYTEST_ARGS) operator/tests e2e/tests
 
 test-slow: test-rollouts ## The same, and whole training runs, large logs, Feast's own join
 	@$(RUNNER_PY) -m pytest -m slow --timeout 900 $(PYTEST_ARGS) pipelines/tests serving/tests examples/flight-delays/tests

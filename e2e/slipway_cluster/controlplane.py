@@ -12,6 +12,7 @@ cluster, because they are the same program. Nothing runs pods. ::
 
 import argparse
 import contextlib
+import os
 import re
 import shutil
 import signal
@@ -182,6 +183,8 @@ class ControlPlane:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=folder,
+                # Memory is given back once, at the end: less collecting costs less of the processor.
+                env={**os.environ, "GOGC": "400"},
                 # A Ctrl-C in the terminal is ours to handle, in order.
                 start_new_session=True,
             )

@@ -110,7 +110,14 @@ def test_stop_leaves_nothing_behind() -> None:
         control_plane.kubeconfig()
 
 
-@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "ended_by",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_nothing_stays_behind_however_it_ends(ended_by: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "slipway_cluster.controlplane"], stdout=subprocess.PIPE, text=True

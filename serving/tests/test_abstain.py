@@ -256,6 +256,7 @@ def test_without_abstention_v2_has_the_outputs_that_it_always_had(server: Server
     assert set(v2(server)) == {"label", "probability"}
 
 
+@pytest.mark.slow
 def test_a_version_without_a_baseline_abstains_and_says_so(serve: Serve, model_folder: Path, tmp_path: Path) -> None:
     settings = {"SLIPWAY_ABSTAIN_BELOW": "0.999", "SLIPWAY_ABSTAIN_FALLBACK": "Baseline"}
     with serve(model_folder, tmp_path / "log", **settings) as running:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
+import pytest
 
 if TYPE_CHECKING:
     from conftest import Server
@@ -68,6 +69,7 @@ def test_no_request_is_lost(
     assert any(at > not_ready for at, _ in answers)
 
 
+@pytest.mark.slow
 def test_interrupt_stops_at_once(
     serve: Callable[..., AbstractContextManager[Server]], model_folder: Path, tmp_path: Path
 ) -> None:

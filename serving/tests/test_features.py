@@ -145,6 +145,7 @@ def test_store_that_restarts(server: Server, postgres: Postgres) -> None:
     server.wait(looked_up)
 
 
+@pytest.mark.slow
 def test_missing_feature_fails_when_defaults_are_not_wanted(strict: Server) -> None:
     assert strict.predict(FLIGHT).status_code == 200
     answer = strict.predict(FLIGHT, FLIGHT | {"carrier": "DL"})
@@ -167,6 +168,7 @@ def test_silent_store_fails_when_defaults_are_not_wanted(strict: Server, postgre
     strict.wait(lambda: strict.predict(FLIGHT).status_code == 200)
 
 
+@pytest.mark.slow
 def test_service_that_is_applied_later_is_found(
     serve: Serve,
     features: Postgres,

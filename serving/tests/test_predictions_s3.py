@@ -24,7 +24,7 @@ from minio.error import S3Error
 if TYPE_CHECKING:
     from conftest import Postgres, Server
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def free_port() -> int:

@@ -131,6 +131,7 @@ def test_model_that_is_no_classifier(folder: Path, register: Callable[[Path], No
     assert "is a dict with classes []" in refused(folder)
 
 
+@pytest.mark.slow
 def test_model_that_cannot_be_unpickled(folder: Path, register: Callable[[Path], None]) -> None:
     (folder / "model.joblib").write_bytes(b"nonsense")
     register(folder)

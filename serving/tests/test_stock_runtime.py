@@ -18,7 +18,10 @@ import yaml
 from slipway_cluster import gobuild
 from slipway_cluster.errors import ClusterError
 
-pytestmark = pytest.mark.skipif(shutil.which("go") is None, reason="KServe's sources come as a Go module")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("go") is None, reason="KServe's sources come as a Go module"),
+]
 
 INSTANCE_NAME, ROLLOUT = "delays-0000000001", "delays"
 

@@ -19,6 +19,8 @@ from typing import Any, Protocol
 import pytest
 import pytest_asyncio
 import yaml
+from cluster.admission.conftest import Api, install_objects
+from cluster.admission.conftest import install_crds as install_own_crds
 from prometheus_client import CollectorRegistry
 
 from slipway.runtime.client import Client
@@ -41,6 +43,18 @@ REPOSITORY = Path(__file__).parents[3]
 def control_plane() -> Iterator[ControlPlane]:
     """An API server and its etcd, for all tests of this process."""
     with ControlPlane() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def guarded() -> Iterator[ControlPlane]:
+    """One more, with all that is installed, policies too: they would keep other tests from making records."""
+    with ControlPlane() as running:
+        api = Api(running.kubeconfig())
+        install_own_crds(api)
+        kinds = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+        install_objects(api, (*kinds, "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"))
+        api.close()
         yield running
 
 

@@ -93,6 +93,7 @@ def year(module_store: ObjectStore, flights: Any, flights_request: Make) -> tupl
     return request, ingest(module_store, request)
 
 
+@pytest.mark.slow
 def test_year_of_flights(module_store: ObjectStore, year: tuple[IngestRequest, IngestResult]) -> None:
     _, result = year
     assert (result.verdict, result.rows, result.partitions) == ("Passed", 336_776, 12)
@@ -110,6 +111,7 @@ def test_year_of_flights(module_store: ObjectStore, year: tuple[IngestRequest, I
     assert set(profile["columns"]["tailnum"]) == {"type", "count", "nulls", "sensitive"}
 
 
+@pytest.mark.slow
 def test_version_does_not_depend_on_order_or_time(
     module_store: ObjectStore, year: tuple[IngestRequest, IngestResult]
 ) -> None:

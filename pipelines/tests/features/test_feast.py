@@ -124,6 +124,7 @@ def test_view_of_a_serving_model_stays(world: Any, client: Client, feast_environ
     assert tables(feast_environment) == {f"flights_{CARRIERS}"}
 
 
+@pytest.mark.slow
 def test_values_older_than_the_ttl_leave_the_online_store(world: Any, feast_environment: dict[str, str]) -> None:
     features(world)
     database = FeastDatabase.from_environment(feast_environment)
@@ -221,6 +222,7 @@ def feature_sets(world: Any, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_repository_applies_by_itself_and_agrees_with_the_job(world: Any, feature_sets: Path, tmp_path: Path) -> None:
     out = tmp_path / "feature_repo"
     assert repo.main(["--from", str(feature_sets), "--out", str(out)]) == 0

@@ -79,6 +79,7 @@ def test_frame_agrees_with_a_plain_sql_truth(frame: pa.Table, flights: Any) -> N
     assert sum(late_share is None for _, late_share, _, _ in truth) >= 10, "the sample has no rows without history"
 
 
+@pytest.mark.slow
 def test_same_arguments_give_the_same_table(world: Any, frame: pa.Table) -> None:
     for limits in (Limits(1, 1 << 30), Limits(4, 4 << 30)):
         again = training_frame(

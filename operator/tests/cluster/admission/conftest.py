@@ -148,6 +148,11 @@ def make_namespace(api: Api, name: str) -> None:
     api.apply(f"/api/v1/namespaces/{name}", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}).ok()
 
 
+def unbind(api: Api, namespace: str) -> None:
+    """Take all RoleBindings of a namespace away."""
+    api.request("DELETE", f"/apis/{RBAC}/namespaces/{namespace}/rolebindings").ok()
+
+
 def bind(api: Api, namespace: str, role: str, user: str) -> Answer:
     """Give a user a ClusterRole in a namespace."""
     name = f"{user.rpartition(':')[2]}-{role.rpartition(':')[2]}"

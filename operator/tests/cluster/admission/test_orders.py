@@ -16,9 +16,8 @@ from cluster.admission.conftest import (
     Connect,
     address,
     bind,
-    install_crds,
-    install_objects,
     make_namespace,
+    unbind,
 )
 
 from slipway.api.reference import example
@@ -31,25 +30,17 @@ GITOPS = "system:serviceaccount:argocd:argocd-application-controller"
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[ControlPlane]:
-    """An API server of its own, so that the policy is not in the way of other tests."""
-    with ControlPlane() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def admin(guarded: ControlPlane, connect: Connect) -> Api:
+def admin(guarded: ControlPlane, connect: Connect) -> Iterator[Api]:
     api = connect(guarded)
-    install_crds(api)
     make_namespace(api, NAMESPACE)
-    kinds = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
-    install_objects(api, (*kinds, "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"))
     api.create(rollout()).ok()
     deadline = time.monotonic() + 30
     while ordered(api, "nobody", dryRun="All").code == 200:
         assert time.monotonic() < deadline, "the policy does not act"
         time.sleep(0.1)
-    return api
+    yield api
+    api.delete(rollout()).ok()
+    unbind(api, NAMESPACE)
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,8 @@ from cluster.admission.conftest import (
     Api,
     Connect,
     bind,
-    install_crds,
-    install_objects,
     make_namespace,
+    unbind,
 )
 
 from slipway.api.reference import example
@@ -38,22 +37,13 @@ STATUS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[ControlPlane]:
-    """An API server of its own: the policy would keep other tests from making records."""
-    with ControlPlane() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def admin(guarded: ControlPlane, connect: Connect) -> Api:
+def admin(guarded: ControlPlane, connect: Connect) -> Iterator[Api]:
     """An administrator of the guarded cluster."""
     api = connect(guarded)
-    install_crds(api)
     make_namespace(api, NAMESPACE)
-    kinds = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
-    install_objects(api, (*kinds, "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"))
     wait_for_policy(api)
-    return api
+    yield api
+    unbind(api, NAMESPACE)
 
 
 def wait_for_policy(api: Api) -> None:

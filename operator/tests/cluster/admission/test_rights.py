@@ -167,6 +167,7 @@ def is_discoverable(api: Api, spec: dict[str, Any]) -> bool:
     return spec["names"]["plural"] in [each["name"] for each in answer.body.get("resources", ())]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("others")
 async def test_every_controller_works_with_the_operators_rights(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from cluster.admission.conftest import Answer, Api, address, bind, install_crds, install_objects, make_namespace
+from cluster.admission.conftest import Answer, Api, address, bind, make_namespace, unbind
 from typer.main import get_command
 
 from slipway.api.reference import example
@@ -28,21 +28,13 @@ Run = Callable[..., int]
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[ControlPlane]:
-    with ControlPlane() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def admin(guarded: ControlPlane) -> Iterator[Api]:
     api = Api(guarded.kubeconfig())
-    install_crds(api)
     make_namespace(api, NAMESPACE)
-    kinds = ("ClusterRole", "ClusterRoleBinding", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
-    install_objects(api, kinds)
     bind(api, NAMESPACE, "slipway-software-engineer", "dana@example.com").ok()
     bind(api, NAMESPACE, "slipway-project-manager", "eve").ok()
     yield api
+    unbind(api, NAMESPACE)
     api.close()
 
 

@@ -31,6 +31,7 @@ def grants() -> dict[str, Any]:
     return loaded
 
 
+@pytest.mark.slow
 async def test_the_api_server_takes_every_manifest(
     crds: None,  # noqa: ARG001 - installed for their effect
     install_crds: Any,

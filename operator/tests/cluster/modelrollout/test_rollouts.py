@@ -30,6 +30,7 @@ from slipway.runtime.resources import EVENT, HTTP_ROUTE, INFERENCE_SERVICE, MODE
 pytestmark = pytest.mark.timeout(300)
 
 
+@pytest.mark.slow
 async def test_a_canary_is_promoted_and_no_request_is_lost(
     director: Director, start_operator: Any, statistics: GatewayStatistics, eventually: Eventually
 ) -> None:
@@ -54,6 +55,7 @@ async def test_a_canary_is_promoted_and_no_request_is_lost(
     assert [each["outcome"] for each in history] == ["Promoted", "Promoted"]
 
 
+@pytest.mark.slow
 async def test_a_failing_version_is_rolled_back_and_clients_see_only_its_own_errors(
     director: Director, start_operator: Any, statistics: GatewayStatistics, eventually: Eventually
 ) -> None:
@@ -78,6 +80,7 @@ async def test_a_failing_version_is_rolled_back_and_clients_see_only_its_own_err
     assert {"Started", "StepStarted", "RolledBack"} <= reasons
 
 
+@pytest.mark.slow
 async def test_an_operator_that_is_replaced_on_the_way_comes_to_the_same_end(
     director: Director, start_operator: Any, statistics: GatewayStatistics, eventually: Eventually
 ) -> None:
@@ -98,6 +101,7 @@ async def test_an_operator_that_is_replaced_on_the_way_comes_to_the_same_end(
     assert answers.failed(first) == answers.failed(second) == 0
 
 
+@pytest.mark.slow
 async def test_a_model_that_does_not_load_is_told_and_rejected(
     director: Director, start_operator: Any, statistics: GatewayStatistics, eventually: Eventually
 ) -> None:
@@ -135,20 +139,32 @@ async def test_clients_cannot_pin_themselves_to_a_version(
     assert dict(known.answers.counts) == {(second, 200): 1}, "the pin route is in force"
 
 
-async def test_a_deleted_rollout_leaves_nothing(
+@pytest.mark.slow
+async def test_a_rollout_deleted_between_two_versions_loses_no_request_and_leaves_nothing(
     director: Director, start_operator: Any, statistics: GatewayStatistics, eventually: Eventually
 ) -> None:
-    await director.client.create(MODEL_ROLLOUT, rollout(director.namespace))
+    steps = [
+        {"name": "some", "setWeight": 30},
+        {"name": "wait", "pause": {"until": "Promoted"}},
+        {"name": "everyone", "setWeight": 100},
+    ]
+    await director.client.create(MODEL_ROLLOUT, rollout(director.namespace, steps=steps))
     first = await director.add_version(1)
     await start_operator([ModelRolloutController(statistics)])
     await eventually(lambda: serves(director, first), seconds=90, pause=0.2)
-    await director.client.delete(director.key)
+    client = SteadyClient(director.url(), rate=50)
+    with sending(client) as answers:
+        second = await director.add_version(2)
+        await eventually(lambda: answers.of(second) > 5, seconds=90, pause=0.2)
+        await director.client.delete(director.key)
 
-    async def gone() -> bool:
-        left = [*await director.names(HTTP_ROUTE), *await director.names(INFERENCE_SERVICE)]
-        return not left and await director.client.find(director.key) is None
+        async def gone() -> bool:
+            left = [*await director.names(HTTP_ROUTE), *await director.names(INFERENCE_SERVICE)]
+            return not left and await director.client.find(director.key) is None
 
-    await eventually(gone, seconds=90, pause=0.2)
+        await eventually(gone, seconds=90, pause=0.2)
+    assert {each.partition(" ")[0] for each in answers.lost} == {"404"}, "there is no such path any more, and no error"
+    assert answers.failed(first) == answers.failed(second) == 0
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.search import examples, law
 from unit.controllers.things import PROJECT, dataset, feature_set, foundation, live, month, play, project
 from unit.controllers.world import World, ready
 
@@ -96,7 +97,8 @@ def expected() -> dict[str, Any]:
 EXPECTED = expected()
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@law
+@examples(6, 40)
 @given(st.lists(EVENTS, max_size=40))
 def test_any_order_of_events_comes_to_the_same_end(events: list[tuple[str, Any]]) -> None:
     async def history() -> None:
@@ -115,7 +117,8 @@ def test_any_order_of_events_comes_to_the_same_end(events: list[tuple[str, Any]]
     asyncio.run(history())
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@law
+@examples(4, 25)
 @given(
     st.lists(EVENTS, max_size=25),
     st.permutations([(MODEL_PROJECT, PROJECT), (DATASET, "flights"), (FEATURE_SET, "history"), (PLATFORM, "default")]),

@@ -57,6 +57,7 @@ def until(world: World, kind: str, phase: str, limit: int = 200) -> AnalysisRun:
 
 
 # ---- in the background -----------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_the_background_is_measured_from_the_first_request_to_the_promotion() -> None:
     world = rollout(SLOW, USE)
     world.add_template("answers", metric(interval="10s"))
@@ -74,6 +75,7 @@ def test_the_background_is_measured_from_the_first_request_to_the_promotion() ->
     assert len(world.probes.asked) == asked, "measured after the promotion"
 
 
+@pytest.mark.slow
 def test_measurements_wait_for_the_starting_step() -> None:
     world = rollout(SLOW, {**USE, "startingStep": "everyone"})
     world.add_template("answers", metric(interval="5s"))
@@ -117,6 +119,7 @@ def test_without_automatic_rollback_a_failed_metric_holds_the_version() -> None:
     assert world.status.stable == V2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "more", "phase", "reason"),
     [
@@ -186,6 +189,7 @@ def test_a_restart_begins_again_what_was_under_way_under_the_same_name() -> None
     assert len(set(world.probes.asked)) in (taken, taken + 1)
 
 
+@pytest.mark.slow
 def test_a_new_candidate_is_measured_from_the_beginning() -> None:
     world = rollout(SLOW, USE)
     world.add_template("answers", metric(interval="5s"))
@@ -233,6 +237,7 @@ def test_the_gateway_compares_with_the_stable_version() -> None:
     assert '"value": 90.0' in world.status.rejected[0].message
 
 
+@pytest.mark.slow
 def test_too_few_requests_are_waited_for_and_then_inconclusive() -> None:
     world = rollout(SLOW, USE)
     world.add_template("answers", metric("answers", provider=gateway(), successCondition="result.value > 99.0"))
@@ -244,6 +249,7 @@ def test_too_few_requests_are_waited_for_and_then_inconclusive() -> None:
     assert world.weights()[S2] == 10
 
 
+@pytest.mark.slow
 def test_a_step_that_begins_a_new_window_makes_no_measurement_inconclusive() -> None:
     steps = [{"name": "a", "setWeight": 10}, {"name": "b", "pause": {"for": "25s"}}, *SLOW[1:]]
     world = rollout(steps, USE)
@@ -338,6 +344,7 @@ def test_a_failure_before_the_promotion_rejects_the_version() -> None:
     assert (world.status.stable, world.weights()) == (V1, {S1: 100})
 
 
+@pytest.mark.slow
 def test_a_failure_after_the_promotion_goes_back_to_the_previous_version() -> None:
     world = rollout(STEP[::2], {"postPromotion": USE})
     world.add_template("answers", metric(interval="10s", count=5))
@@ -419,6 +426,7 @@ def test_a_person_who_goes_back_is_not_second_guessed() -> None:
     assert len(world.probes.asked) == asked
 
 
+@pytest.mark.slow
 def test_whoever_goes_back_to_servers_that_have_to_start_is_not_second_guessed_either() -> None:
     world = rollout(STEP[::2], {"prePromotion": USE})
     world.add_template("answers", metric())
@@ -484,6 +492,7 @@ def test_a_job_that_nothing_waits_for_is_deleted() -> None:
 
 
 # ---- templates and arguments -----------------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("template", "use", "sentence"),
     [

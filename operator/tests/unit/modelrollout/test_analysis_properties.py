@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.search import examples, law
 from unit.modelrollout.test_properties import NUMBERS, Laws, Run
 from unit.modelrollout.world import World
 
@@ -157,7 +158,8 @@ def _first_version_serves() -> AnalysisRunner:
     return AnalysisRunner()
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@law
+@examples(6, 40)
 @given(st.lists(EVENTS, max_size=25))
 def test_nothing_is_lost_or_measured_twice_and_every_rollout_ends(events: list[tuple[str, object]]) -> None:
     run = _first_version_serves().copy()

@@ -109,6 +109,7 @@ def seen_at_weights(world: World) -> dict[int, dict[str, tuple[int, int]]]:
     return seen
 
 
+@pytest.mark.slow
 def test_bounds_follow_the_weights_where_that_is_declared() -> None:
     world = world_with("Proportional", 25, 50, 100)
     world.add_version(2)
@@ -119,6 +120,7 @@ def test_bounds_follow_the_weights_where_that_is_declared() -> None:
     assert bounds(world)[S2] == (4, 8)
 
 
+@pytest.mark.slow
 def test_a_weight_is_raised_only_when_its_servers_are_there() -> None:
     world = world_with("Proportional", 25, 50, 100)
     world.add_version(2)
@@ -129,6 +131,7 @@ def test_a_weight_is_raised_only_when_its_servers_are_there() -> None:
     assert world.status.stable == V2
 
 
+@pytest.mark.slow
 def test_a_rejected_version_leaves_the_stable_one_its_full_bounds() -> None:
     world = world_with("Proportional", 25, 50, 100)
     world.add_version(2, failing=60)
@@ -139,12 +142,14 @@ def test_a_rejected_version_leaves_the_stable_one_its_full_bounds() -> None:
     assert bounds(world) == {S1: (4, 8)}
 
 
+@pytest.mark.slow
 def test_bounds_are_whole_otherwise() -> None:
     world = world_with("Full", 25, 50, 100)
     world.add_version(2)
     assert set(map(str, seen_at_weights(world)[50].values())) == {"(4, 8)"}
 
 
+@pytest.mark.slow
 def test_a_step_that_scales_comes_before_the_proportion() -> None:
     scaled = [{"name": "half", "setScale": {"percent": 50}}, *steps(25, 100)]
     world = world_with("Proportional", steps=scaled)

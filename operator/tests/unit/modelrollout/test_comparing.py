@@ -7,8 +7,9 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.search import examples, law
 from unit.modelrollout.test_predictionlog import LOGGING, allow_logging
 from unit.modelrollout.world import NAME, NAMESPACE, PROJECT, World, text
 
@@ -148,6 +149,7 @@ def world() -> LoggingWorld:
 
 
 # ---- when ------------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_step_that_copies_is_compared_when_its_time_is_over(world: LoggingWorld) -> None:
     world.run_until("Analyzing")
     began = world.status.step
@@ -197,6 +199,7 @@ def test_too_many_changed_decisions_reject_the_version(world: LoggingWorld) -> N
     assert world.weights() == {f"{NAME}-{1:010x}": 100}
 
 
+@pytest.mark.slow
 def test_without_automatic_rollback_the_version_is_held() -> None:
     world = LoggingWorld(checks=[DECISIONS], rollback={"automatic": False, "keepPrevious": "24h"})
     world.serve_first()
@@ -207,6 +210,7 @@ def test_without_automatic_rollback_the_version_is_held() -> None:
     assert len(world.jobs()) == 1
 
 
+@pytest.mark.slow
 def test_too_few_pairs_are_inconclusive_and_compared_again_ever_more_seldom(world: LoggingWorld) -> None:
     world.end(world.until_jobs(), result(pairs=99))
     world.run(12)  # numbers are written every ten seconds
@@ -225,6 +229,7 @@ def test_too_few_pairs_are_inconclusive_and_compared_again_ever_more_seldom(worl
     assert world.status.stable == V2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [result(pairs=0), CompareResult(refusal=Refusal(reason="X", message="Too much."))])
 def test_no_pair_or_a_refusal_never_promotes(world: LoggingWorld, answer: CompareResult) -> None:
     for number in range(1, 4):
@@ -235,6 +240,7 @@ def test_no_pair_or_a_refusal_never_promotes(world: LoggingWorld, answer: Compar
     assert world.weights()[f"{NAME}-{2:010x}"] == 0
 
 
+@pytest.mark.slow
 def test_a_step_without_such_checks_does_not_wait_and_is_compared_all_the_same() -> None:
     world = LoggingWorld()
     world.serve_first()
@@ -259,6 +265,7 @@ def test_nothing_is_compared_without_a_log() -> None:
     assert world.status.comparisons is None
 
 
+@pytest.mark.slow
 def test_without_credentials_checks_say_that_nothing_is_logged(world: LoggingWorld) -> None:
     platform = world.get(PLATFORM, "default")
     assert platform is not None
@@ -348,7 +355,8 @@ def test_the_next_candidate_is_not_judged_by_the_last_ones_comparison(world: Log
 ANSWERS = st.tuples(st.sampled_from([0, 99, 100, 1000]), st.sampled_from(["0", "2", "2.000001", "50"]))
 
 
-@settings(max_examples=25, deadline=None)
+@law
+@examples(4, 40)
 @given(st.lists(ANSWERS, min_size=1, max_size=3), st.sets(st.integers(0, 40), max_size=20))
 def test_only_enough_pairs_within_the_bound_ever_promote(answers: list[tuple[int, str]], away: set[int]) -> None:
     """Whatever Jobs answer and whenever the store is away, and the candidate has no request meanwhile."""
@@ -404,6 +412,7 @@ def test_a_rollback_needs_no_store() -> None:
     assert rejection.reason == "ChecksFailed"
 
 
+@pytest.mark.slow
 def test_a_job_that_failed_is_made_anew(world: LoggingWorld) -> None:
     job = world.until_jobs()
     world.end(job, None, "Failed")

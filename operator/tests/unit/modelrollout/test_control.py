@@ -389,6 +389,7 @@ def test_a_version_that_fails_after_promote_full_is_rejected() -> None:
 
 
 # ---- undo ------------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_an_undo_of_a_warm_version_takes_no_steps_and_stays() -> None:
     world = _promoted()
     order(world, f"undo {V2}")
@@ -533,6 +534,7 @@ def test_an_aborted_undo_stays_where_it_was() -> None:
     assert [(each.name, each.reason) for each in world.status.rejected or []] == [(V1, "Aborted")]
 
 
+@pytest.mark.slow
 def test_an_undo_to_a_version_that_fails_ends() -> None:
     world = _promoted(rollback={"keepPrevious": "5s"})
     world.run(60)
@@ -694,6 +696,7 @@ def test_a_pause_before_the_first_request_outlives_a_lost_status() -> None:
     assert (world.status.candidate, world.status.phase, world.weights().get(S2, 0)) == (V2, "Paused", 0)
 
 
+@pytest.mark.slow
 def test_an_undo_outlives_a_lost_status() -> None:
     world = _promoted(rollback={"keepPrevious": "5s"})
     world.run(60)
@@ -708,6 +711,7 @@ def test_an_undo_outlives_a_lost_status() -> None:
     assert [(each.name, each.reason) for each in world.status.rejected or []] == [(V2, "Undone")]
 
 
+@pytest.mark.slow
 def test_what_a_vandal_writes_into_the_routes_memory_is_nothing() -> None:
     world = _analyzing()
     world.put(MODEL_ROLLOUT, {**world.rollout, "status": {}})

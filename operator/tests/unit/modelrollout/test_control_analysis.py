@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from unit.modelrollout.test_analysis import (
     BAD,
     GOOD,
@@ -82,6 +83,7 @@ def test_an_undo_does_not_wait_for_the_analysis_after_the_promotion() -> None:
     assert world.status.stable == V1
 
 
+@pytest.mark.slow
 def test_nothing_goes_back_to_a_version_that_was_undone() -> None:
     world = rollout(SLOW, rollback={"keepPrevious": "5s"})
     world.add_version(2)

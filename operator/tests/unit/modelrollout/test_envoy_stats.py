@@ -283,6 +283,7 @@ async def test_counts_of_a_real_envoy(proxy: Proxy, statistics: GatewayStatistic
     assert reading.known == {STABLE, CANDIDATE}
 
 
+@pytest.mark.slow
 async def test_errors_that_envoy_makes_itself_count_against_the_version(
     proxy: Proxy, statistics: GatewayStatistics
 ) -> None:
@@ -302,6 +303,7 @@ async def test_errors_that_envoy_makes_itself_count_against_the_version(
     assert windows[CANDIDATE, 60.0].failed == 2
 
 
+@pytest.mark.slow
 async def test_shares_below_the_bounds_of_a_real_histogram(proxy: Proxy, statistics: GatewayStatistics) -> None:
     watcher = Watcher(statistics, proxy)
     await watcher.baseline()
@@ -331,6 +333,7 @@ async def test_every_bound_that_checks_may_use_is_one_of_envoys(proxy: Proxy) ->
     assert {str(bound) for bound in BOUNDS} <= await bounds()
 
 
+@pytest.mark.slow
 async def test_a_proxy_that_restarts_loses_no_later_request(proxy: Proxy, statistics: GatewayStatistics) -> None:
     watcher = Watcher(statistics, proxy)
     await watcher.baseline()
@@ -352,6 +355,7 @@ async def test_a_new_mark_starts_the_window_anew(proxy: Proxy, statistics: Gatew
     assert watcher.read("second").windows[CANDIDATE, 60.0].requests == 0
 
 
+@pytest.mark.slow
 async def test_a_tally_has_everything_since_its_mark_over_restarts_of_the_proxy(
     proxy: Proxy, statistics: GatewayStatistics
 ) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 from functools import cache
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.search import examples, law
 from unit.modelrollout.test_properties import Run, play_to_the_end
 from unit.modelrollout.world import PROJECT, STEPS, Behaviour
 
@@ -73,7 +74,8 @@ def _four_share() -> Comparing:
     return run
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@law
+@examples(5, 40)
 @given(st.lists(EVENTS, min_size=1, max_size=12))
 def test_laws_hold_while_versions_are_compared(events: list[tuple[str, object]]) -> None:
     play_to_the_end(copy.deepcopy(_four_share()), events, {"steps": STEPS, "strategy": None})

@@ -64,6 +64,7 @@ def services(world: World) -> set[str]:
 
 
 # ---- the way ---------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_four_versions_share_requests_for_a_time_and_are_reported() -> None:
     world = world_of_four()
     running(world)
@@ -192,6 +193,7 @@ def test_a_version_that_breaks_readers_takes_no_part() -> None:
 
 
 # ---- waiting ---------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_nobody_gets_a_share_before_all_arms_are_ready() -> None:
     world = world_of_four()
     world.unready.add(S3)
@@ -204,6 +206,7 @@ def test_nobody_gets_a_share_before_all_arms_are_ready() -> None:
     assert world.weights()[S3] == 20
 
 
+@pytest.mark.slow
 def test_an_arm_that_does_not_come_is_not_waited_for_for_ever() -> None:
     world = world_of_four(progressDeadline="40s")
     world.unready.add(S3)
@@ -360,6 +363,7 @@ def test_an_abort_sends_everybody_home() -> None:
     assert services(world) == {S1}
 
 
+@pytest.mark.slow
 def test_a_pause_holds_the_shares_and_failing_arms_leave_all_the_same() -> None:
     world = world_of_four()
     running(world)

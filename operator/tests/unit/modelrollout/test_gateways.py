@@ -68,6 +68,7 @@ def test_copies_need_nothing_but_routes() -> None:
     assert world.status.stable == second
 
 
+@pytest.mark.slow
 def test_a_check_at_the_gateway_is_told_at_once_and_is_never_a_success() -> None:
     world = behind(World({"steps": [STEPS[0], {"name": "judge", "analyze": {"for": "5s"}}], "checks": CHECKS[:1]}))
     world.serve_first()

@@ -90,6 +90,7 @@ def hidden(watcher: Watcher) -> tuple[WindowStats, WindowStats]:
     return windows[STABLE, 60.0], windows[CANDIDATE, 60.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behaviour", ["500", "502", "503", "504", "resets", "hangs", "gone"])
 async def test_clients_see_nothing_and_checks_see_every_failure(
     tmp_path: Path, statistics: GatewayStatistics, behaviour: str

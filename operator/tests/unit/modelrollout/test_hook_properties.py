@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.search import examples, law
 from unit.modelrollout.receivers import Post
 from unit.modelrollout.test_hooks import EVERY, hook
 from unit.modelrollout.test_properties import Laws
@@ -33,9 +34,7 @@ WALK = [
     {"name": "load-test", "webhook": {"url": "http://a.flights.svc", "interval": "5s"}},
     STEPS[4],
 ]
-BOUNDS = settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+BOUNDS = examples(5, 40)
 
 
 class Run:
@@ -126,6 +125,7 @@ def question(post: Post) -> tuple[str, ...]:
     return (post.type, post.receiver, candidate, post.request.key.partition(".")[0])
 
 
+@law
 @BOUNDS
 @given(st.lists(EVENTS, max_size=25))
 def test_laws_hold_and_the_rollout_ends_or_waits_at_a_gate(events: list[tuple[str, object]]) -> None:
@@ -146,6 +146,7 @@ def test_laws_hold_and_the_rollout_ends_or_waits_at_a_gate(events: list[tuple[st
     assert (run.world.writes, len(run.world.receivers.posts)) == (before, posts)
 
 
+@law
 @BOUNDS
 @given(st.lists(EVENTS, max_size=25))
 def test_no_question_is_posted_with_two_tokens_and_no_token_stands_for_two(events: list[tuple[str, object]]) -> None:
@@ -164,6 +165,7 @@ def test_no_question_is_posted_with_two_tokens_and_no_token_stands_for_two(event
     assert {token: found for token, found in questions.items() if len(found) > 1} == {}
 
 
+@law
 @BOUNDS
 @given(st.lists(EVENTS, max_size=25))
 def test_an_alert_that_a_receiver_took_is_not_sent_again(events: list[tuple[str, object]]) -> None:

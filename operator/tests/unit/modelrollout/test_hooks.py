@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from support.search import some
 from unit.modelrollout.world import NAME, PROJECT, World
 
 from slipway.runtime.resources import INFERENCE_SERVICE, MODEL_ROLLOUT
@@ -113,7 +114,8 @@ HELD = {
 }
 
 
-@pytest.mark.parametrize("say", ["403", "500", "302", "timeout", "refused", "never"])
+@pytest.mark.slow
+@pytest.mark.parametrize("say", some(["403", "500", "302", "timeout", "refused", "never"], 1))
 @pytest.mark.parametrize("type_", CONFIRMING)
 def test_confirm_hooks_wait_for_2xx_whatever_else_they_answer(type_: str, say: str) -> None:
     world = served(hook(type_))
@@ -272,6 +274,7 @@ def test_a_dead_receiver_never_holds_a_rollback_up(say: str) -> None:
 
 
 # ---- once, and again -------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_pauses_between_questions_double_up_to_a_minute_and_are_never_short() -> None:
     world = served(hook("confirm-promotion"))
     world.receivers.say["confirm-promotion"] = "403"
@@ -283,6 +286,7 @@ def test_pauses_between_questions_double_up_to_a_minute_and_are_never_short() ->
     assert set(pauses[4:]) == {61}
 
 
+@pytest.mark.slow
 def test_a_rollback_hook_is_asked_at_its_interval_however_often_it_says_no() -> None:
     world = served(hook("rollback"), hook("confirm-promotion"))
     world.receivers.say["confirm-promotion"] = "403"
@@ -382,6 +386,7 @@ def test_a_newer_version_replaces_one_that_waits_to_be_confirmed() -> None:
     assert world.get(INFERENCE_SERVICE, S2) is None
 
 
+@pytest.mark.slow
 def test_the_time_that_people_take_to_confirm_is_not_the_servers() -> None:
     world = served(hook("confirm-rollout"), progressDeadline="30s")
     world.receivers.say["confirm-rollout"] = "403"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.search import examples, law
 from unit.modelrollout.knative_world import STEPS, KnativeWorld
 from unit.modelrollout.world import CHECKS, NAME, PROJECT, World
 
@@ -413,7 +414,8 @@ class Journey:
         self.judge()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@law
+@examples(6, 40)
 @given(st.lists(EVENTS, min_size=1, max_size=25))
 def test_requests_go_only_where_they_may_and_the_end_is_quiet(events: list[tuple[str, Any]]) -> None:
     journey = Journey()

@@ -69,7 +69,7 @@ class Site:
 async def started(site: Site, context: ssl.SSLContext | None = None) -> web.AppRunner:
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", site.handle)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
     port = runner.addresses[0][1]
@@ -262,6 +262,7 @@ async def test_a_secret_that_is_not_there_is_an_error(site: Site, measurements: 
 
 
 # ---- bounds ----------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 async def test_only_so_many_are_asked_at_once_and_the_loop_is_free(site: Site, measurements: Measurements) -> None:
     site.pause = 0.3
     tokens = [token(metric=f"Background//m{number}", owner=f"uid-{number}") for number in range(3 * AT_ONCE)]
@@ -358,6 +359,7 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
     return key, certificate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trusted", [True, False])
 async def test_a_server_is_checked_with_the_ca_that_is_named(
     measurements: Measurements, cluster: Cluster, tmp_path: Path, trusted: bool

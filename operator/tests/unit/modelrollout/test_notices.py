@@ -118,6 +118,7 @@ def test_the_same_outage_is_told_once_an_hour_however_often_it_flaps() -> None:
     assert len(told(world)) == 2
 
 
+@pytest.mark.slow
 def test_a_version_that_is_tried_again_and_fails_again_is_news() -> None:
     world = served(alerts=[alert(severity="error")], checks=[CHECK], steps=WAITING)
     world.add_version(2, failing=100)
@@ -130,6 +131,7 @@ def test_a_version_that_is_tried_again_and_fails_again_is_news() -> None:
 
 
 # ---- once, in order, whatever happens --------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("say", ["500", "404", "timeout", "refused"])
 def test_what_a_receiver_missed_is_delivered_in_order_when_it_is_back(say: str) -> None:
     world = served(hook("event"), alerts=[alert(), alert("other")])
@@ -256,6 +258,7 @@ def test_a_receiver_that_a_person_removes_is_forgotten_with_what_waits_for_it() 
     assert world.receivers.lost == 0
 
 
+@pytest.mark.slow
 def test_nothing_is_written_once_everything_is_told() -> None:
     world = served(hook("event"), hook("post-rollout"), alerts=[alert()])
     world.add_version(2)

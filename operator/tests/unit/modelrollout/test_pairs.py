@@ -124,6 +124,7 @@ def pair(**serving: Any) -> World:
     return World(spec)
 
 
+@pytest.mark.slow
 def test_a_pair_takes_over_as_one() -> None:
     world = pair()
     world.serve_first()
@@ -136,6 +137,7 @@ def test_a_pair_takes_over_as_one() -> None:
     assert world.status.rejected is None
 
 
+@pytest.mark.slow
 def test_a_version_without_its_transformer_gets_no_request() -> None:
     world = pair()
     world.serve_first()
@@ -149,6 +151,7 @@ def test_a_version_without_its_transformer_gets_no_request() -> None:
     assert world.status.stable == V2
 
 
+@pytest.mark.slow
 def test_what_the_transformer_answers_is_what_is_checked() -> None:
     world = pair()
     world.serve_first()
@@ -161,6 +164,7 @@ def test_what_the_transformer_answers_is_what_is_checked() -> None:
     assert world.status.stable == V1
 
 
+@pytest.mark.slow
 def test_every_version_keeps_all_of_its_parts() -> None:
     world = pair(explainer=EXPLAINER)
     world.serve_first()

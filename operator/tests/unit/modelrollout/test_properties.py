@@ -11,8 +11,9 @@ from math import ceil, inf
 from typing import Any, Self
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.search import examples, law
 from unit.modelrollout.step_lists import ANY, ENDING, Spec, judges
 from unit.modelrollout.world import NAME, STEPS, World, version_of
 
@@ -71,6 +72,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("set_steps"), ANY),
     st.tuples(st.just("room"), st.sampled_from([0, 1, 2, 1000])),
     st.tuples(st.just("route_edited"), st.none()),
+    st.tuples(st.just("servers_deleted"), NUMBERS),
 )
 
 
@@ -81,6 +83,7 @@ class Attempt:
     name: str = ""
     number: int = 0
     weight: int = 0
+    since: str = ""
 
 
 @dataclass
@@ -101,6 +104,7 @@ class Laws:
         self._raises_only_what_is_ready(snapshot, live, weights)
         self._arms_share_only_in_their_step(snapshot, plan, weights)
         self._rejected_get_nothing(plan, weights)
+        self._what_the_route_rejects_gets_nothing(snapshot, plan, weights)
         self._keeps_what_serves(plan)
         self._rises_until_the_end(plan)
         self._orders_act_once(snapshot, plan)
@@ -159,6 +163,12 @@ class Laws:
         assert self.rejected - {retried} - lifted <= rejected, "a rejection was forgotten"
         self.rejected = rejected
 
+    def _what_the_route_rejects_gets_nothing(self, snapshot: Snapshot, plan: Plan, weights: dict[str, int]) -> None:
+        """Also when the operator ended before it wrote the status."""
+        used = {(plan.status or {}).get("candidate"), (plan.status or {}).get("stable")}
+        for name in snapshot.route.rejected if snapshot.route else ():
+            assert name not in used or not weights.get(self.world.service(name)), "a rejected version came back"
+
     def _orders_act_once(self, snapshot: Snapshot, plan: Plan) -> None:
         """What an order says it did is said once, about the version that it names, and at most once for each token."""
         before = {(each.token, each.at) for each in snapshot.rollout.status.orders or ()}
@@ -188,8 +198,9 @@ class Laws:
 
     def _rises_until_the_end(self, plan: Plan) -> None:
         status = plan.status or {}
-        now = Attempt(status.get("candidate", ""), status.get("attempts", 0), status.get("weight", 0))
-        if (now.name, now.number) == (self.attempt.name, self.attempt.number):
+        since = status.get("candidateSince", "")
+        now = Attempt(status.get("candidate", ""), status.get("attempts", 0), status.get("weight", 0), since)
+        if (now.name, now.number, now.since) == (self.attempt.name, self.attempt.number, self.attempt.since):
             assert now.weight >= self.attempt.weight, "a candidate's weight fell"
         self.attempt = now
 
@@ -388,6 +399,11 @@ class Run:
             spec = {name: value for name, value in route["spec"].items() if name != "hostnames"}
             self.world.put(HTTP_ROUTE, {**route, "spec": spec})
 
+    def _servers_deleted(self, number: object) -> None:
+        """Somebody deletes a version's InferenceService."""
+        if number in self.names:
+            self.world.remove(INFERENCE_SERVICE, self.world.service(self.names[int(str(number))]))
+
     def calm(self, last: Spec) -> None:
         """Nothing happens any more but requests: everything that can end must end."""
         world = self.world
@@ -443,10 +459,8 @@ CONTROLLED = st.one_of(
 )
 """What people do, mostly."""
 
-BOUNDS = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
-LONG = settings(BOUNDS, max_examples=200)
+BOUNDS = examples(15, 100)
+LONG = examples(200, 200)
 """For histories that are longer, too: minutes."""
 QUICK = [{**step, "analyze": {"for": "8s"}} if "analyze" in step else step for step in STEPS]
 LAST: Spec = {"steps": QUICK, "strategy": None}
@@ -479,6 +493,7 @@ def _third_version_waits() -> Run:
 START = st.sampled_from([_first_version_serves, _second_version_has_users])
 
 
+@law
 @BOUNDS
 @given(START, st.lists(EVENTS, min_size=2, max_size=20), st.one_of(st.just(LAST), ENDING))
 def test_laws_hold_and_every_rollout_ends(start: Callable[[], Run], events: list[Event], last: Spec) -> None:
@@ -492,6 +507,7 @@ def test_laws_hold_in_long_histories(start: Callable[[], Run], events: list[Even
     play_to_the_end(start().copy(), events, last)
 
 
+@law
 @BOUNDS
 @given(st.lists(CONTROLLED, min_size=2, max_size=20))
 def test_laws_hold_whatever_people_order(events: list[Event]) -> None:
@@ -517,6 +533,7 @@ def play_to_the_end(run: Run, events: list[Event], last: Spec) -> None:
     run.look_in_vain()
 
 
+@law
 @BOUNDS
 @given(START, st.lists(EVENTS, max_size=20))
 def test_plans_are_pure_and_settle(start: Callable[[], Run], events: list[Event]) -> None:

@@ -153,6 +153,7 @@ class Patched(Guards):
             super().execute(action)
 
 
+@pytest.mark.slow
 def test_the_gateway_is_patched_while_requests_are_split() -> None:
     world = Patched([])
     world.serve_first()

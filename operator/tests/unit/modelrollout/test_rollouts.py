@@ -114,6 +114,7 @@ def test_no_weight_is_raised_on_a_route_that_the_gateway_has_not_seen_again(worl
     assert world.weights()[S2] == 25
 
 
+@pytest.mark.slow
 def test_no_weight_is_raised_while_kserve_calls_the_servers_not_ready(world: World) -> None:
     world.add_version(2)
     while world.weights().get(S2) != 5:
@@ -126,6 +127,7 @@ def test_no_weight_is_raised_while_kserve_calls_the_servers_not_ready(world: Wor
     assert world.weights()[S2] == 25
 
 
+@pytest.mark.slow
 def test_too_few_requests_never_end_an_analysis(world: World) -> None:
     checks = [{**each, "minimumRequests": 50} for each in CHECKS]
     world.edit(MODEL_ROLLOUT, NAME, {"spec": {"checks": checks}})
@@ -190,6 +192,7 @@ def test_a_bad_version_loses_its_requests_at_once(world: World, failing: int, sl
     assert "RolledBack" in world.events
 
 
+@pytest.mark.slow
 def test_a_rejected_version_is_never_selected_again_until_a_person_says_so(world: World) -> None:
     world.add_version(2, failing=30)
     world.run(120)
@@ -305,6 +308,7 @@ def test_a_pause_ends_when_a_person_promotes_this_step(world: World) -> None:
     assert world.status.stable == V2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["approval", f"approval:{V2}"])
 def test_what_promoted_one_version_never_promotes_the_next(world: World, value: str) -> None:
     world.edit(MODEL_ROLLOUT, NAME, {"spec": {"steps": APPROVAL}})
@@ -365,6 +369,7 @@ def test_a_newer_version_replaces_a_candidate_without_requests(world: World) -> 
     assert world.status.rejected is None
 
 
+@pytest.mark.slow
 def test_a_candidate_with_requests_is_finished_before_a_newer_version_starts(world: World) -> None:
     world.add_version(2)
     world.run_until("Analyzing")
@@ -375,6 +380,7 @@ def test_a_candidate_with_requests_is_finished_before_a_newer_version_starts(wor
     assert world.status.stable == V3
 
 
+@pytest.mark.slow
 def test_the_previous_version_goes_when_its_time_is_over(world: World) -> None:
     world.edit(MODEL_ROLLOUT, NAME, {"spec": {"rollback": {"keepPrevious": "60s"}}})
     world.add_version(2)
@@ -437,23 +443,6 @@ def test_a_rollback_does_not_wait_for_a_missing_platform(world: World) -> None:
     stalled = world.condition("Stalled")
     assert stalled is not None
     assert stalled[1] == "DependencyMissing"
-
-
-def test_the_younger_of_two_rollouts_with_one_url_waits(world: World) -> None:
-    world.pass_time(5)
-    rival = {**world.rollout, "metadata": {"name": "rival", "namespace": "other"}, "status": {}}
-    world.put(MODEL_ROLLOUT, rival)
-    world.run(2)
-    assert world.condition("Stalled") is None, "the older one goes on"
-    older = {"name": "elder", "namespace": "other", "creationTimestamp": "2020-01-01T00:00:00Z"}
-    world.put(MODEL_ROLLOUT, {**world.rollout, "metadata": older, "status": {}})
-    world.add_version(2)
-    world.run(2)
-    stalled = world.condition("Stalled")
-    assert stalled is not None
-    assert stalled[1] == "PathTaken"
-    assert "other/elder" in stalled[2]
-    assert world.weights() != {}, "what serves already goes on"
 
 
 def test_a_new_rollout_at_a_taken_url_gets_no_route() -> None:

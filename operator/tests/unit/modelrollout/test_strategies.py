@@ -143,6 +143,7 @@ def test_the_plan_shows_how_far_the_candidate_is() -> None:
     assert world.status.stable == V2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [row[1] for row in TABLE], ids=[row[0] for row in TABLE])
 def test_every_strategy_comes_to_its_end(strategy: dict[str, Any]) -> None:
     """A good version, clients, and a person who says yes to whatever waits."""

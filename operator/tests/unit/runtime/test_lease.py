@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from support.search import examples
 
 from slipway.runtime.lease import Term, Timing
 
@@ -92,7 +93,7 @@ class TwoCandidates(RuleBasedStateMachine):
 
 
 TestTwoCandidates = TwoCandidates.TestCase
-TestTwoCandidates.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestTwoCandidates.settings = settings(examples(40, 400), stateful_step_count=40)
 
 
 def spec(holder: str, renewed: str, seconds: int = 15) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from prometheus_client import CollectorRegistry
+from support.search import examples
 
 from slipway.runtime.metrics import Metrics
 from slipway.runtime.queue import EAGER, Done, Failed, Outcome, Schedule, WorkQueue
@@ -91,7 +92,7 @@ class ScheduleMachine(RuleBasedStateMachine):
 
 
 TestSchedule = ScheduleMachine.TestCase
-TestSchedule.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestSchedule.settings = settings(examples(40, 400), stateful_step_count=40)
 
 
 @given(failures=st.integers(0, 200), jitter=st.floats(0, 0.999), cap=st.floats(1, 1000))
