@@ -84,7 +84,9 @@ class Contract:
         if container and container["item"]:
             return [self._encode(item, container["item"], f"{where}[]") for item in value]
         if container:
-            return {str(name): self._encode(each, container["value"], f"{where}.{name}") for name, each in value.items()}
+            return {
+                str(name): self._encode(each, container["value"], f"{where}.{name}") for name, each in value.items()
+            }
         if kind == "datetime":
             _promise(isinstance(value, datetime), where, value)
             return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,8 +1,8 @@
 """Argo's controller and KFP's persistence agent, one step at a time.
 
-Argo takes every Workflow through the tasks of its pipeline; what a run does is up to a function that tests give. The agent
-reports Workflows to the database, and removes those that have no run or ended long ago. A Workflow without a run goes on
-until then, as a real one does.
+Argo takes every Workflow through the tasks of its pipeline; what a run does is up to a function that tests give. The
+agent reports Workflows to the database, and removes those that have no run or ended long ago. A Workflow without a run
+goes on until then, as a real one does.
 """
 
 from __future__ import annotations

@@ -43,7 +43,11 @@ class Operation:
     def places(self, path: str) -> dict[str, str] | None:
         """What stands at the places of a path; None: it is not this operation's."""
         found = _pattern(self.path).fullmatch(path)
-        return None if found is None else {name: unquote(text) for name, text in zip(self._names, found.groups(), strict=True)}
+        return (
+            None
+            if found is None
+            else {name: unquote(text) for name, text in zip(self._names, found.groups(), strict=True)}
+        )
 
     @property
     def _names(self) -> list[str]:
@@ -63,9 +67,12 @@ def operations() -> Sequence[Operation]:
     for _, service in inspect.getmembers(kfp_server_api, inspect.isclass):
         if service.__name__.endswith("Api"):
             recorder = _Recorder()
-            for name, method in inspect.getmembers(service(recorder), inspect.ismethod):
-                if name.endswith(_SUFFIX):
-                    found.append(recorder.ask(name.removesuffix(_SUFFIX), method))
+            asked: Any = service(recorder)
+            found += [
+                recorder.ask(name.removesuffix(_SUFFIX), getattr(asked, name))
+                for name in dir(asked)
+                if name.endswith(_SUFFIX)
+            ]
     return sorted(found, key=lambda each: (len(_PLACE.findall(each.path)), each.path, each.method))
 
 

@@ -1,7 +1,8 @@
 """The contract server: requests are read by the published client's operations and models, and so are answers written.
 
-`calls` has every request with what became of it. `watchers` are told before and after each; a test that kills the operator
-at a request does it there. `remarks` has what a real server would overlook and a test should not: unknown parameters.
+`calls` has every request with what became of it. `watchers` are told before and after each; a test that kills the
+operator at a request does it there. `remarks` has what a real server would overlook and a test should not: unknown
+parameters.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ Watcher = Callable[[str, Phase], Awaitable[None]]
 """Is told an operation's name, and whether it has had its effect."""
 
 TOKEN_HEADER = "Authorization"
+_TRUE = ("1", "t", "true")
 _LARGEST = 64 * 2**20
 
 
@@ -190,15 +192,11 @@ class ContractServer:
         self.calls.append(Answered(operation.name, fault.status, phase == "after", body.data))
         headers = {"Retry-After": fault.retry_after} if fault.retry_after else {}
         if fault.body:
-            return web.Response(
-                status=fault.status, text=fault.body, content_type=fault.content_type, headers=headers
-            )
+            return web.Response(status=fault.status, text=fault.body, content_type=fault.content_type, headers=headers)
         name = next((name for name, (_, http) in CODES.items() if http == fault.status), "Internal")
         return _error(Refused(name, "a fault that a test asked for"), self.backend.settings.before_2_6, headers)
 
-    def _break(
-        self, request: web.Request, operation: Operation, body: _Body, *, effect: bool
-    ) -> web.StreamResponse:
+    def _break(self, request: web.Request, operation: Operation, body: _Body, *, effect: bool) -> web.StreamResponse:
         self.calls.append(Answered(operation.name, 0, effect, body.data))
         if request.transport is not None:
             request.transport.abort()
@@ -233,7 +231,7 @@ class ContractServer:
                 self.remarks.append(f"{operation.name} knows no parameter {name}")
                 continue
             try:
-                found[name] = self._contract.decode(text == "true" if kind == "bool" else text, kind)
+                found[name] = text.lower() in _TRUE if kind == "bool" else self._contract.decode(text, kind)
             except Unfit as error:
                 raise Refused("InvalidArgument", f"type mismatch, parameter: {name}, error: {error}") from error
         return found

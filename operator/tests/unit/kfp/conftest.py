@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import kfp_server_api
 import pytest
 import pytest_asyncio
+import yaml
 from kfpcontract.backend import Backend
 from kfpcontract.database import Settings
 from kfpcontract.machinery import Machinery
@@ -119,5 +120,7 @@ def package(tmp_path: Path) -> Path:
     return path
 
 
+IR: dict[str, Any] = yaml.load(compiled.training_ir(), yaml.CSafeLoader)
+"""The compiled pipeline."""
 ARGUMENTS = {"data": "{}", "code": "{}", "goals": "{}", "run": "{}"}
 """Of the compiled pipeline."""

@@ -10,7 +10,6 @@ from typing import Any
 import kfp_server_api
 import pytest
 import urllib3
-import yaml
 from kfp_server_api import models
 from kfp_server_api.models import (
     V2beta1Experiment,
@@ -25,9 +24,7 @@ from kfpcontract.machinery import DEADLINE, Ending
 from kfpcontract.operations import operations
 from kfpcontract.server import Access, User
 from kfpcontract.workflows import RUN_ID, stamp
-from unit.kfp.conftest import ARGUMENTS, Install, Installation
-
-from slipway_pipelines import compiled
+from unit.kfp.conftest import ARGUMENTS, IR, Install, Installation
 
 RUN = "5a1e0f44-0000-5000-8000-000000000001"
 
@@ -37,7 +34,7 @@ def a_run(**fields: Any) -> V2beta1Run:
     known = {
         "display_name": "a run",
         "run_id": RUN,
-        "pipeline_spec": yaml.safe_load(compiled.training_ir()),
+        "pipeline_spec": IR,
         "runtime_config": V2beta1RuntimeConfig(parameters=ARGUMENTS, pipeline_root="s3://slipway/kfp"),
     }
     return V2beta1Run(**{**known, **fields})
@@ -52,7 +49,9 @@ def test_every_operation_of_the_published_client_is_known() -> None:
         for name in vars(service)
         if name.endswith("_with_http_info")
     ]
-    assert sorted(each.name for each in operations()) == sorted(name.removesuffix("_with_http_info") for name in methods)
+    assert sorted(each.name for each in operations()) == sorted(
+        name.removesuffix("_with_http_info") for name in methods
+    )
 
 
 def test_an_operation_is_read_completely() -> None:
@@ -290,7 +289,11 @@ async def test_runs_are_archived_listed_and_deleted(kfp: Installation) -> None:
         ({"pipeline_spec": {"pipelineInfo": {"name": "a"}, "schemaVersion": "2.0.0"}}, 500, "schema version"),
         ({"runtime_config": V2beta1RuntimeConfig(parameters={**ARGUMENTS, "run": None})}, 400, "run"),
         ({"runtime_config": V2beta1RuntimeConfig(parameters={**ARGUMENTS, "run": 5})}, 400, "requires type string"),
-        ({"runtime_config": V2beta1RuntimeConfig(parameters={**ARGUMENTS, "x": "y"})}, 400, "not required by pipeline: x"),
+        (
+            {"runtime_config": V2beta1RuntimeConfig(parameters={**ARGUMENTS, "x": "y"})},
+            400,
+            "not required by pipeline: x",
+        ),
         ({"runtime_config": None}, 400, "is not optional"),
         ({"experiment_id": "no"}, 404, "Experiment no not found"),
         ({"plugins_output": {}}, 409, "server-owned"),
@@ -350,7 +353,7 @@ async def test_a_run_of_an_uploaded_version(kfp: Installation, package: Path) ->
     assert again.status == 409
     listed = await kfp.ask(kfp.pipelines.pipeline_service_list_pipeline_versions, pipeline.pipeline_id)
     assert [each.name for each in listed.pipeline_versions] == ["slipway-training", "v2"]
-    assert version.pipeline_spec == yaml.safe_load(package.read_bytes())
+    assert version.pipeline_spec == IR
     reference = V2beta1PipelineVersionReference(
         pipeline_id=pipeline.pipeline_id, pipeline_version_id=version.pipeline_version_id
     )
@@ -359,7 +362,7 @@ async def test_a_run_of_an_uploaded_version(kfp: Installation, package: Path) ->
     )
     assert (run.pipeline_version_reference, run.pipeline_spec) == (reference, None)
     await kfp.machinery.settle()
-    assert kfp.machinery.executed[0].spec == yaml.safe_load(package.read_bytes())
+    assert kfp.machinery.executed[0].spec == IR
     by_name = await kfp.ask(kfp.pipelines.pipeline_service_get_pipeline_by_name, "slipway-training")
     assert by_name.pipeline_id == pipeline.pipeline_id
     refused = await kfp.refused(kfp.pipelines.pipeline_service_delete_pipeline, pipeline.pipeline_id)
