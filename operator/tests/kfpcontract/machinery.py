@@ -84,7 +84,8 @@ class Machinery:
 
     :param fate: decides how an execution ends, when Argo begins it
     :param work: does what the tasks of an execution do, when it is about to end; may end it in another way
-    :param waiting: why no pod of a run starts, by run id; such a run stands at its first task
+    :param waiting: why no pod of a run starts, by run id; such a run stands where it is
+    :param held_up: why no pod of any run starts
     :param agent_is_away: nothing is reported
     """
 
@@ -92,6 +93,7 @@ class Machinery:
     fate: Callable[[Execution], Ending] = well
     work: Callable[[Execution, Ending], Awaitable[Ending]] = nothing
     waiting: dict[str, str] = field(default_factory=dict)
+    held_up: str = ""
     agent_is_away: bool = False
     executed: list[Execution] = field(default_factory=list, init=False)
     """Every execution that Argo has begun, in order."""
@@ -147,7 +149,7 @@ class Machinery:
         if workflow["spec"].get("activeDeadlineSeconds") == 0:
             await self._end(workflow, tasks, Standing(done, "Failed", DEADLINE), DEADLINE)
             return
-        held_up = self.waiting.get(workflow["metadata"]["labels"][RUN_ID], "")
+        held_up = self.held_up or self.waiting.get(workflow["metadata"]["labels"][RUN_ID], "")
         if phase == "Pending" or held_up:
             standing = Standing(done, waiting=held_up)
             status = {"phase": "Running", "nodes": graph.nodes(workflow, tasks, standing, self._now())}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -31,18 +32,23 @@ def from_struct(struct: Any) -> dict[str, Any]:
     return checked([inner, struct["platform_spec"]] if "platform_spec" in struct else [inner])
 
 
-def from_package(package: bytes) -> dict[str, Any]:
-    """The pipeline of an uploaded file: YAML or JSON, perhaps with a second document for the platform."""
+@lru_cache(64)
+def _documents(package: bytes) -> list[Any]:
+    """The documents of a file; nobody changes them."""
     try:
-        documents = [each for each in yaml.load_all(package.decode(), yaml.CSafeLoader) if each is not None]
+        return [each for each in yaml.load_all(package.decode(), yaml.CSafeLoader) if each is not None]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise invalid(f"unable to decode yaml document: {error}") from error
-    return checked(documents)
+
+
+def from_package(package: bytes) -> dict[str, Any]:
+    """The pipeline of an uploaded file: YAML or JSON, perhaps with a second document for the platform."""
+    return checked(_documents(package))
 
 
 def struct_of(package: bytes) -> dict[str, Any]:
     """What the API shows of an uploaded file."""
-    documents = [each for each in yaml.load_all(package.decode(), yaml.CSafeLoader) if each is not None]
+    documents = _documents(package)
     pipelines = [each for each in documents if _is_pipeline(each)]
     platforms = [each for each in documents if not _is_pipeline(each)]
     spec: dict[str, Any] = json.loads(json.dumps(pipelines[0]))
