@@ -85,6 +85,7 @@ class Engine:
         :raises RuntimeError: kopf ended by itself
         """
         absent = [type_ for type_ in self._types if not await self._client.serves(type_)]  # before kopf looks
+        self._watcher.leave_out(await self._forbidden(absent))
         watching = asyncio.create_task(self._watcher.run(), name="watches")
         arrived = asyncio.create_task(self._arrival(absent), name="arrival of types")
         background = [
@@ -102,6 +103,19 @@ class Engine:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+
+    async def _forbidden(self, absent: Sequence[ResourceType]) -> list[ResourceType]:
+        """Types that are optional, and that we may not watch."""
+        found = [
+            type_
+            for type_ in self._types
+            if type_.optional
+            and type_ not in absent
+            and not (await self._client.allowed(type_, "list") and await self._client.allowed(type_, "watch"))
+        ]
+        if found:
+            logger.info("not watched, for want of the right to: %s", ", ".join(map(str, found)))
+        return found
 
     async def stop(self, grace: float) -> None:
         """Take no more events, let running reconciles end within `grace` seconds, then cancel them."""
