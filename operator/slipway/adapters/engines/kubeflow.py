@@ -325,9 +325,8 @@ class KubeflowEngine:
         asked = TrainingRequest.model_validate_json(request).model_copy(update={"pipeline_digest": digest})
         put = {"location": order.produce.location, "key": request_key(run), "data": request}
         kept = () if facts.request == request else (Call("artifacts", "put", put),)
-        submission = self._submission(
-            run, facts.endpoint, identity, asked, document(ir, digest, self._settings(run, facts, order))
-        )
+        made = document(ir, digest, self._settings(run, facts, order))
+        submission = self._submission(run, facts.endpoint, identity, asked, made, fresh=facts.request is None)
         return RunState(
             "Pending",
             actions=(*kept, Call("kfp", "submit", {"submission": submission})),
@@ -341,7 +340,7 @@ class KubeflowEngine:
         )
 
     def _submission(
-        self, run: Run, endpoint: Endpoint, identity: str, request: TrainingRequest, made: Document
+        self, run: Run, endpoint: Endpoint, identity: str, request: TrainingRequest, made: Document, *, fresh: bool
     ) -> Submission:
         owner = run.owner
         parameters = Arguments.of(request, result=result_key(run, run.attempt)).pipeline_parameters()
@@ -357,6 +356,7 @@ class KubeflowEngine:
             document=made,
             parameters={name: plain(text) for name, text in parameters.items()},
             root=_root(run, endpoint, run.attempt),
+            fresh=fresh,
         )
 
     def _settings(self, run: Run, facts: KubeflowFacts, order: Order) -> Settings:

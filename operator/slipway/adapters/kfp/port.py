@@ -38,6 +38,7 @@ class Submission:
     :param namespace: of its pods
     :param api_namespace: what requests name; empty for single-user installations
     :param group: name of the project's experiment and of its pipeline
+    :param fresh: nobody can have asked for it before, for its request was not even kept
     """
 
     endpoint: Endpoint
@@ -50,6 +51,7 @@ class Submission:
     document: Document
     parameters: Mapping[str, str]
     root: str
+    fresh: bool = False
 
     def run(self, experiment: str, pipeline: str, version: str) -> dict[str, Any]:
         """The request, in the API's words."""
@@ -81,10 +83,12 @@ class Kubeflow:
     _versions: dict[tuple[_Place, str], tuple[str, str]] = field(default_factory=dict)
     _uncertain: dict[str, float] = field(default_factory=dict)
     _blind_until: float = 0.0
+    _since: float = 0.0
 
     def bind(self, client: Client) -> None:
         """Ask this API server from now on: each term of leadership has a client of its own."""
-        self._client = client
+        if client is not self._client:
+            self._client, self._since = client, self.clock()
 
     async def submit(self, submission: Submission) -> None:
         """Create a run, unless there is one. :raises Unavailable: not now, or not like this"""
@@ -98,7 +102,7 @@ class Kubeflow:
                 return
             if await self.workflows(submission.namespace, submission.run_id):
                 return
-            self._certain(submission.run_id)
+            self._certain(submission)
             await self.api.create_run(endpoint, body)
         except NotCertain:
             self._forget(submission)
@@ -223,12 +227,20 @@ class Kubeflow:
             ) from error
         return str(found["metadata"]["uid"])
 
-    def _certain(self, run_id: str) -> None:
-        """:raises Unavailable: a create of this run may still be under way"""
-        left = self._uncertain.get(run_id, 0.0) - self.clock()
+    def _certain(self, submission: Submission) -> None:
+        """:raises Unavailable: a create of this run may still be under way: ours, or that of an operator before us"""
+        left = self._uncertain.get(submission.run_id, 0.0) - self.clock()
         if left > 0:
             raise Unavailable(
                 "The pipelines endpoint did not say whether it made the run; it is asked again.",
+                reason=Reason.EndpointUnavailable,
+                retry_after=left,
+            )
+        left = 0.0 if submission.fresh else self._since + self.settle - self.clock()
+        if left > 0:
+            raise Unavailable(
+                f"Another operator may have asked for run {submission.run_id} just before it ended; should it not "
+                f"appear within {self.settle:g} s, it is asked for again.",
                 reason=Reason.EndpointUnavailable,
                 retry_after=left,
             )

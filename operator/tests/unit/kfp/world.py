@@ -1,11 +1,10 @@
 """A small world with a contract server in it, and an operator that can be killed at each of its calls.
 
-Objects, store and Workflows are in memory; the API of Kubeflow Pipelines is spoken over real HTTP. Every call that changes
-something outside of the operator, and every request to the API, is a point at which the operator may end: before the call
-has any effect, or after all of it and before the answer.
+Objects, store and Workflows are in memory; the API of Kubeflow Pipelines is spoken over real HTTP. Every call that
+changes something outside of the operator, and every request to the API, is a point at which the operator may end:
+before the call has any effect, after all of it and before the answer, or while the request is on its way.
 """
 
-# ruff: noqa: ARG002 - doubles have the signatures of what they stand for
 from __future__ import annotations
 
 import asyncio
@@ -276,7 +275,8 @@ class KfpWorld(World):
 
     def keys(self) -> list[Key]:
         """Everything that is reconciled; the Platform, which asks how the endpoint is, only before the run."""
-        return [key for key in super().keys() if self._looks_at_platform or key.type != PLATFORM]
+        known = super().keys()
+        return known if self._looks_at_platform else [key for key in known if key.type != PLATFORM]
 
     # What happens beside the operator
 
@@ -297,7 +297,7 @@ class KfpWorld(World):
             self._operator.cancel()
             if phase == "before":
                 raise ServerDied
-        if phase == "before" and self.witness.sees_again("in flight"):
+        elif phase == "before" and self.witness.sees_again("in flight"):
             self._operator.cancel()
             await self._arrives.wait()
 
