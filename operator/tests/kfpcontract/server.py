@@ -110,6 +110,7 @@ class ContractServer:
         self.remarks: list[str] = []
         self.watchers: list[Watcher] = []
         self.url = ""
+        self._under_way = 0
         self._contract = Contract(backend.settings.lacks)
 
     @asynccontextmanager
@@ -144,7 +145,16 @@ class ContractServer:
             self.calls.append(Answered(f"{request.method} {request.path}", 404, False))
             return _error(Refused("NotFound", "Not Found"), self.backend.settings.before_2_6)
         operation, places = found
-        return await self._operate(request, operation, places, await _body_of(request))
+        self._under_way += 1
+        try:
+            return await self._operate(request, operation, places, await _body_of(request))
+        finally:
+            self._under_way -= 1
+
+    async def rest(self) -> None:
+        """Wait until no request is under way, also none whose client is gone."""
+        while self._under_way:
+            await asyncio.sleep(0.01)
 
     async def _operate(
         self, request: web.Request, operation: Operation, places: Mapping[str, str], body: _Body

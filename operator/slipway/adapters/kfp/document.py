@@ -75,7 +75,8 @@ class Document:
 
     def text(self) -> str:
         """Two YAML documents, as the SDK writes them."""
-        return yaml.safe_dump_all([self.spec, self.platform], sort_keys=True)
+        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+        return str(yaml.dump_all([self.spec, self.platform], Dumper=dumper, sort_keys=True))
 
 
 def load(ir: bytes) -> dict[str, Any]:

@@ -322,8 +322,9 @@ class KfpWorld(World):
         self.sync()
 
     async def turn(self) -> None:
-        """The operator works, Kubeflow Pipelines takes a step, time passes."""
+        """The operator works, Kubeflow Pipelines takes a step, time passes; nothing takes longer than that."""
         await self.live()
+        await self.server.rest()
         await self.machinery.step()
         self.sync()
         self.advance(TURN_SECONDS)
