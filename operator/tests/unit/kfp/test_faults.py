@@ -44,9 +44,9 @@ KINDS: dict[str, Callable[[str], Fault]] = {
 }
 
 
-async def told(fault: Fault) -> KfpWorld:
+async def told(fault: Fault, *, blind: bool = False) -> KfpWorld:
     """A run with a fault."""
-    async with KfpWorld.living() as world:
+    async with KfpWorld.living(blind=blind) as world:
         world.server.faults.add(fault)
         await world.to_the_end()
         assert fault.happened, "the fault happened"
@@ -76,8 +76,9 @@ async def test_a_fault_at_every_operation(kind: str, monkeypatch: pytest.MonkeyP
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.parametrize("blind", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_fault_at_every_look_at_the_run(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_at_every_look_at_the_run(kind: str, blind: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "READ_SECONDS", SLOW_SECONDS / 4)
     monkeypatch.setattr(api, "WRITE_SECONDS", SLOW_SECONDS / 4)
     looks = (await STORY.told()).witness.calls.count("run_service_get_run")
@@ -86,7 +87,7 @@ async def test_a_fault_at_every_look_at_the_run(kind: str, monkeypatch: pytest.M
         fault = KINDS[kind]("run_service_get_run")
         fault.skip = number
         try:
-            await told(fault)
+            await told(fault, blind=blind)
         except AssertionError as error:
             wrong.append(f"look {number + 1}: {str(error).splitlines()[0]}")
     assert not wrong, "\n".join(wrong)

@@ -37,9 +37,9 @@ class Story:
     happens: Callable[[KfpWorld, int], Any] | None = None
     spec: Mapping[str, Any] = field(default_factory=dict)
 
-    async def told(self, point: Point | None = None) -> KfpWorld:
-        """The story, with the operator killed at a point."""
-        async with KfpWorld.living(point, self.spec) as world:
+    async def told(self, point: Point | None = None, *, blind: bool = False) -> KfpWorld:
+        """The story, with the operator killed at a point; `blind`: it sees no Workflows."""
+        async with KfpWorld.living(point, self.spec, blind=blind) as world:
             self.begin(world)
 
             async def happens(number: int) -> None:
@@ -141,6 +141,19 @@ async def test_the_operator_is_killed_at_every_call(name: str, when: When) -> No
             wrong.append(f"{when} call {number}, {calls[number - 1]}: {str(error).splitlines()[0]}")
     assert not wrong, "\n".join(wrong)
     assert name != "it succeeds" or 2 * len(calls) >= LEAST_POINTS
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_an_operator_that_sees_no_workflows_is_killed_at_every_call(when: When) -> None:
+    story = STORIES["it succeeds"]
+    calls = (await story.told(blind=True)).witness.calls
+    wrong = []
+    for number in range(1, len(calls) + 1):
+        try:
+            await story.told(Point(number, when), blind=True)
+        except AssertionError as error:
+            wrong.append(f"{when} call {number}, {calls[number - 1]}: {str(error).splitlines()[0]}")
+    assert not wrong, "\n".join(wrong)
 
 
 async def test_a_server_that_dies_between_workflow_and_row_makes_no_second_run_beside_it() -> None:

@@ -35,6 +35,7 @@ from slipway.controllers.modelversion import ModelVersionController
 from slipway.controllers.platform import PlatformController
 from slipway.controllers.shared.work import Runner
 from slipway.controllers.trainingrun import TrainingRunController
+from slipway.runtime import errors
 from slipway.runtime.controller import Controller
 from slipway.runtime.engine import watched_types
 from slipway.runtime.resources import (
@@ -104,11 +105,20 @@ class Witness:
 
 
 class WatchedApi(MemoryApi):
-    """The API server, with a witness of every write."""
+    """The API server, with a witness of every write.
 
-    def __init__(self, clock: Callable[[], Any], witness: Witness) -> None:
+    :param blind: Workflows may not be listed
+    """
+
+    def __init__(self, clock: Callable[[], Any], witness: Witness, *, blind: bool = False) -> None:
         super().__init__(clock)
         self._witness = witness
+        self._blind = blind
+
+    async def list(self, type_: ResourceType, namespace: str = "", label_selector: str = "") -> list[Object]:
+        if self._blind and type_ == WORKFLOW:
+            raise errors.Forbidden(403, "Forbidden", "workflows.argoproj.io is forbidden")
+        return await super().list(type_, namespace, label_selector)
 
     async def create(self, type_: ResourceType, manifest: Mapping[str, Any]) -> Object:
         call = f"create {type_.kind}"
@@ -194,15 +204,24 @@ class KfpWorld(World):
     :param settings: how that is installed
     :param point: where the operator is killed, once the TrainingRun is there
     :param spec: fields of the TrainingRun
+    :param blind: the operator may not see Workflows, as where the endpoint is in another cluster
     """
 
-    def __init__(self, settings: Settings, point: Point | None = None, spec: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        point: Point | None = None,
+        spec: Mapping[str, Any] | None = None,
+        *,
+        blind: bool = False,
+    ) -> None:
+        self.blind = blind
         super().__init__()
         self.witness = Witness()
         self._spec = dict(spec or {})
         self._looks_at_platform = True
         self._point = point
-        self.api = WatchedApi(lambda: self.now, self.witness)
+        self.api = WatchedApi(lambda: self.now, self.witness, blind=blind)
         self.artifacts = WatchedArtifacts(self.secrets, self.witness)
         self.workflows = WorldWorkflows(self.api)
         self.backend = Backend(self.workflows, lambda: self.now, settings)
@@ -218,10 +237,15 @@ class KfpWorld(World):
     @classmethod
     @asynccontextmanager
     async def living(
-        cls, point: Point | None = None, spec: Mapping[str, Any] | None = None, **settings: Any
+        cls,
+        point: Point | None = None,
+        spec: Mapping[str, Any] | None = None,
+        *,
+        blind: bool = False,
+        **settings: Any,
     ) -> AsyncIterator[KfpWorld]:
         """A world whose contract server answers, and whose TrainingRun was just made."""
-        world = cls(Settings(**{"multi_user": True, **settings}), point, spec)
+        world = cls(Settings(**{"multi_user": True, **settings}), point, spec, blind=blind)
         async with world.server.serving():
             await world._begin()
             yield world
@@ -234,13 +258,14 @@ class KfpWorld(World):
         super().restart()
 
     def sync(self) -> None:
-        """The watches deliver everything; that of Workflows looks for a label whatever its value."""
+        """The watches deliver everything, but Workflows where they may not be seen."""
         super().sync()
-        if WORKFLOW in self.types:
+        if self.blind:
             store = self.stores.of(WORKFLOW)
-            live = {key: obj for key, obj in self.api.objects.items() if key.type == WORKFLOW}
-            for obj in live.values():
-                store.put(copy.deepcopy(obj))
+            for key in list(store.keys()):
+                known = store.get(key)
+                if known is not None:
+                    store.remove(known)
 
     def _controllers(self) -> list[Controller[Any]]:
         known = engines(self.secrets, pipeline_ir)
