@@ -31,6 +31,8 @@ READ_SECONDS, WRITE_SECONDS = 15.0, 30.0
 LIMIT = 8 * 2**20
 """Bytes of an answer; a run may carry its whole pipeline."""
 _SAID = 500
+_NOT_FOUND = 5
+"""gRPC's code for it."""
 
 
 class NotCertain(Unavailable):
@@ -265,7 +267,9 @@ def _understood(endpoint: Endpoint, status: int, answer: bytes) -> Mapping[str, 
         raise Unavailable(
             f"The pipelines endpoint {endpoint.url} {word} ({status}: {said}).", reason=Reason.EndpointRefused
         )
-    if status >= 500 or status in (408, 429) or 300 <= status < 400:
+    # What is not there the API says with its own code; a 404 of a proxy in front of it says nothing of runs.
+    foreign = status == 404 and not (isinstance(found, dict) and found.get("code") == _NOT_FOUND)
+    if status >= 500 or status in (408, 429) or 300 <= status < 400 or foreign:
         raise Unavailable(
             f"The pipelines endpoint {endpoint.url} answered {status}: {said}.", reason=Reason.EndpointUnavailable
         )

@@ -13,6 +13,8 @@ from unit.kfp.world import KfpWorld, Point, When
 
 from slipway.runtime.resources import MODEL_VERSION
 
+pytestmark = pytest.mark.timeout(300)
+
 REFUSAL = '{"reason": "TrainingCodeFailed", "message": "flights/train.py:12: KeyError: \'carrier\'."}'
 
 
@@ -119,6 +121,9 @@ STORIES = {
     )
 }
 LEAST_POINTS = 50
+QUICK = ("it succeeds", "it is deleted", "the team's code raises")
+"""Told with every kill by `make test`; the others are slow."""
+_NAMES = [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in STORIES]
 
 
 @pytest.mark.parametrize("name", STORIES)
@@ -128,7 +133,7 @@ async def test_a_story_has_its_end(name: str) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("name", STORIES)
+@pytest.mark.parametrize("name", _NAMES)
 async def test_the_operator_is_killed_at_every_call(name: str, when: When) -> None:
     story = STORIES[name]
     calls = (await story.told()).witness.calls
@@ -143,6 +148,7 @@ async def test_the_operator_is_killed_at_every_call(name: str, when: When) -> No
     assert name != "it succeeds" or 2 * len(calls) >= LEAST_POINTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_an_operator_that_sees_no_workflows_is_killed_at_every_call(when: When) -> None:
     story = STORIES["it succeeds"]
