@@ -21,8 +21,9 @@ from slipway.adapters.kfp.api import ApiRefused
 from slipway.adapters.kfp.document import Document, Settings, document, load, unsupported
 from slipway.adapters.kfp.endpoint import Endpoint
 from slipway.adapters.kfp.evidence import Failure, failure, waiting
-from slipway.adapters.kfp.port import RUN_LABEL, Kubeflow, Submission
+from slipway.adapters.kfp.port import RUN_LABEL, Kubeflow
 from slipway.adapters.kfp.runs import ApiRun, failed_task, parse_run, progress, run_id
+from slipway.adapters.kfp.submission import Submission
 from slipway.api.meta import parse_duration, parse_time
 from slipway.api.platform import Platform
 from slipway.api.reasons import Reason

@@ -6,5 +6,6 @@ runs       what it says of a run, read leniently
 document   the compiled pipeline, made ready for one project: image, environment, Secrets, placement
 evidence   why a run failed or waits, from its Workflow and pods
 launcher   whether the launcher knows how to reach the store
+submission a run as it is handed over
 port       what the engine does: submit, terminate
 """
