@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kfpcontract import faults
 from kfpcontract.machinery import Ending, Execution
-from unit.kfp.world import KfpWorld, Point, When
+from unit.kfp.world import NS, KfpWorld, Point, When
 
 from slipway.runtime.resources import MODEL_VERSION
 
@@ -38,10 +38,11 @@ class Story:
     begin: Callable[[KfpWorld], None] = lambda _: None
     happens: Callable[[KfpWorld, int], Any] | None = None
     spec: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     async def told(self, point: Point | None = None, *, blind: bool = False) -> KfpWorld:
         """The story, with the operator killed at a point; `blind`: it sees no Workflows."""
-        async with KfpWorld.living(point, self.spec, blind=blind) as world:
+        async with KfpWorld.living(point, self.spec, blind=blind, **self.settings) as world:
             self.begin(world)
 
             async def happens(number: int) -> None:
@@ -86,6 +87,36 @@ async def deleted(world: KfpWorld, turn: int) -> None:
         await world.person_deletes()
 
 
+async def ended_there(world: KfpWorld, turn: int) -> None:
+    """Somebody ends the run at the endpoint."""
+    if turn == 4:
+        await world.backend.runs.run_service_terminate_run(world.call_of_run())
+
+
+async def deleted_there(world: KfpWorld, turn: int) -> None:
+    """Somebody deletes the run at the endpoint."""
+    if turn == 4:
+        await world.backend.runs.run_service_delete_run(world.call_of_run())
+
+
+async def loses_workflow(world: KfpWorld, turn: int) -> None:
+    """Somebody deletes the Workflow: the endpoint says for ever that the run goes on."""
+    if turn == 4:
+        for each in await world.workflows.list():
+            await world.workflows.delete(NS, each["metadata"]["name"])
+
+
+async def away(world: KfpWorld, turn: int) -> None:
+    """The operator is away until the run has ended, and both it and its Workflow are collected."""
+    if turn == 3:
+        await world.machinery.settle()
+        world.advance(10_000)
+        await world.machinery.settle()
+        assert await world.workflows.list() == []
+        assert len(world.machinery.collect()) == 1
+        world.sync()
+
+
 def never_starts(world: KfpWorld) -> None:
     """No pod of any run starts."""
     world.machinery.held_up = "Unschedulable: 0/3 nodes are available"
@@ -109,6 +140,26 @@ STORIES = {
             begin=fails("train", f"Error (exit code 1): {REFUSAL}"),
         ),
         Story("it is deleted", "", "", states=("FAILED",), happens=deleted),
+        Story("it is ended at the endpoint", "Failed", "Cancelled", states=("FAILED",), happens=ended_there),
+        Story(
+            "it is deleted at the endpoint",
+            "Failed",
+            "Cancelled",
+            states=(),
+            happens=deleted_there,
+        ),
+        Story(
+            "its Workflow vanishes",
+            attempts=2,
+            states=("RUNNING", "SUCCEEDED"),
+            happens=loses_workflow,
+        ),
+        Story(
+            "it is collected while the operator is away",
+            states=(),
+            happens=away,
+            settings={"workflow_ttl_seconds": 60, "retention_seconds": 600},
+        ),
         Story(
             "it never starts",
             "Failed",

@@ -17,9 +17,10 @@ from typing import Any, Literal
 
 import yaml
 from kfpcontract.backend import Backend
-from kfpcontract.database import Settings
+from kfpcontract.database import Call, Settings
 from kfpcontract.faults import ServerDied
 from kfpcontract.machinery import Ending, Execution, Machinery
+from kfpcontract.operations import Operation
 from kfpcontract.server import ContractServer
 from kfpcontract.workflows import Object, merged, named
 from unit.controllers.things import PROJECT, SYSTEM, foundation, platform, project, registered
@@ -377,6 +378,11 @@ class KfpWorld(World):
         await MemoryApi.delete(self.api, TRAINING_RUN.key(RUN, NS))
         self.api.writes.pop()
         self.sync()
+
+    def call_of_run(self) -> Call:
+        """A call about the newest run of the endpoint, by whoever else uses it."""
+        run_id = list(self.backend.database.runs)[-1]
+        return Call(Operation("somebody", "POST", ""), {"run_id": run_id})
 
     def ended(self) -> bool:
         """Whether the TrainingRun has come to an end, or is gone."""
