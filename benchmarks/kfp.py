@@ -33,7 +33,7 @@ from benchmarks.contenders.slipway import Slipway, made
 from benchmarks.process import Controller, machine
 from benchmarks.stage import following
 from benchmarks.store import ACCESS_KEY, BUCKET, SECRET_KEY, Store, store
-from slipway.api.modelversion import Digests, Verdict
+from slipway.api.modelversion import Digests, InputField, Verdict
 from slipway.contracts.digests import digest_json, short
 from slipway.contracts.jobs import RegisterResult
 from slipway.runtime.resources import (
@@ -226,6 +226,7 @@ async def _work(bucket: Store, execution: Execution, ending: Ending) -> Ending:
         manifest=f"{folder}/manifest.json",
         manifest_digest=other,
         evaluation=f"{folder}/evaluation.json",
+        inputs=[InputField(name="carrier", type="String", source="Request")],
         score="0.7",
         verdicts=[Verdict(name="optimize", verdict="Passed", message="rocAuc is 0.7, at least 0.6.")],
         passed=True,

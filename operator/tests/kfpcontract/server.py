@@ -111,6 +111,8 @@ class ContractServer:
         self.watchers: list[Watcher] = []
         self.url = ""
         self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._contract = Contract(backend.settings.lacks)
 
     @asynccontextmanager
@@ -146,15 +148,17 @@ class ContractServer:
             return _error(Refused("NotFound", "Not Found"), self.backend.settings.before_2_6)
         operation, places = found
         self._under_way += 1
+        self._idle.clear()
         try:
             return await self._operate(request, operation, places, await _body_of(request))
         finally:
             self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
 
     async def rest(self) -> None:
         """Wait until no request is under way, also none whose client is gone."""
-        while self._under_way:
-            await asyncio.sleep(0.01)
+        await self._idle.wait()
 
     async def _operate(
         self, request: web.Request, operation: Operation, places: Mapping[str, str], body: _Body
