@@ -100,11 +100,12 @@ async def test_what_may_not_be_watched_is_left_out_where_it_is_optional(
     await client.apply(CLUSTER_ROLE_BINDING, binding(namespace, namespace))
     extra = ResourceType("", "v1", "ReplicationController", "replicationcontrollers", optional=True)
 
-    class Curious(toy.controller):  # type: ignore[misc,name-defined]
+    class Curious(toy.controller):  # type: ignore[misc]
         @property
         def watches(self) -> tuple[Watch, ...]:
             return (*super().watches, Watch(extra, lambda _, __: ()))
 
+    await client.create(toy.type, toy.widget(namespace, "a", text="x"))
     operator = await start_operator([Curious()], kubeconfig=str(control_plane.kubeconfig(user=namespace)))
     await eventually(lambda: operator.engine is not None and operator.engine.stores.synced)
     assert operator.engine.stores.list(extra) == []
