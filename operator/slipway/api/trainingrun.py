@@ -46,6 +46,7 @@ class PipelineRun(ApiModel):
     recorded: bool = Field(False, description="Whether the endpoint has once known it.")
     url: str | None = Field(None, max_length=1024, description="Its page, where the Platform names the interface.")
     artifacts: str | None = Field(None, max_length=1024, description="Folder of what its tasks handed to each other.")
+    workflow: ObjectName | None = Field(None, description="Its Workflow, once it was seen in this cluster.")
     missing_since: Annotated[str, Field(max_length=40)] | None = Field(
         None, description="Since when its Workflow is gone though the endpoint says that it goes on."
     )

@@ -110,11 +110,12 @@ class KubeflowEngine:
         )
         namespace = endpoint.namespace(run.owner.namespace)
         pods = tuple(io.list(POD, namespace, {RUN_LABEL: identity}))
-        if facts.run is not None and facts.run.active and io.list(WORKFLOW, namespace, {RUN_LABEL: identity}):
-            return replace(facts, pods=pods)
+        watched = _newest(io.list(WORKFLOW, namespace, {RUN_LABEL: identity}))
+        if facts.run is not None and facts.run.active and watched is not None:
+            return replace(facts, pods=pods, workflow=watched, seen=True)
         found = await self._port.workflows(namespace, identity)
         facts = replace(facts, pods=pods, workflow=_newest(found), seen=found is not None)
-        if facts.run is not None and facts.run.active and (facts.workflow is not None or not facts.seen):
+        if facts.run is not None and facts.run.active and _record(run, facts).missing_since is None:
             return facts
         facts = replace(
             facts,
@@ -142,7 +143,7 @@ class KubeflowEngine:
                 "spec.pipelines.kubeflowPipelines.namespace.policy: the endpoint serves several users, each in a "
                 "namespace of their own: set Project."
             )
-        if "multi_user" in health and health["multi_user"] is False and not endpoint.shared:
+        if health.get("multi_user") is not True and not endpoint.shared:  # answers leave out what is false
             return (
                 "spec.pipelines.kubeflowPipelines.namespace.policy: the endpoint is a single-user installation, whose "
                 "runs are in its own namespace: set Shared."
@@ -152,11 +153,11 @@ class KubeflowEngine:
         return await self._launcher(io, artifacts, endpoint, platform, endpoint.shared)
 
     async def _asked(self, endpoint: Endpoint) -> None:
-        """Whether the token is good: what it may do in a namespace is seen when it does it."""
+        """Whether the token is good, and may look at runs of any namespace: of one that every cluster has."""
         try:
-            await self._port.api.may_list(endpoint, endpoint.shared)
+            await self._port.api.may_list(endpoint, endpoint.api_namespace("default"))
         except ApiRefused as refused:
-            if refused.status != 400:  # a multi-user installation wants a namespace, once it knows who asks
+            if refused.status not in (400, 404):  # it knows who asks, and that there are no users in `default`
                 raise
 
     async def _run(self, endpoint: Endpoint, identity: str) -> ApiRun | None:
@@ -449,7 +450,10 @@ def _record(
     assert facts.endpoint is not None
     before = recorded(run)
     known = before if before is not None and before.id == facts.id else None
-    missing = facts.seen and facts.run is not None and facts.run.active and facts.workflow is None
+    seen = known.workflow if known is not None else None
+    active = facts.run is not None and facts.run.active
+    # One that was never seen may well be in another cluster, or in another namespace than the Platform says.
+    missing = active and facts.seen and facts.workflow is None and seen is not None
     since = (known.missing_since if known is not None else None) or (timestamp(now) if now is not None else None)
     return PipelineRun(
         id=facts.id,
@@ -458,6 +462,7 @@ def _record(
         recorded=facts.run is not None or facts.recorded,
         url=facts.endpoint.page(facts.id),
         artifacts=_root(run, facts.endpoint, run.attempt),
+        workflow=str(facts.workflow["metadata"]["name"]) if facts.workflow is not None else seen,
         missing_since=since if missing else None,
         ending=ending or (known.ending if known is not None else None),
     )

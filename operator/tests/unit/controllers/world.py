@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from slipway.adapters.artifacts import Artifacts, Location
 from slipway.adapters.engines import KubeflowEngine, LocalEngine
+from slipway.adapters.engines.base import Engines
 from slipway.adapters.kfp.api import KfpApi, Wire
 from slipway.adapters.kfp.port import Kubeflow
 from slipway.adapters.network import Network
@@ -243,7 +244,7 @@ class World:
         self.artifacts = MemoryArtifacts(self.secrets)
         runner = Runner("runner:1")
         self.kfp = Kubeflow(KfpApi(self.secrets, wire=wire), clock=lambda: self.now.timestamp())
-        known = {"Local": LocalEngine(), "KubeflowPipelines": KubeflowEngine(self.kfp, pipeline_ir)}
+        known: Engines = {"Local": LocalEngine(), "KubeflowPipelines": KubeflowEngine(self.kfp, pipeline_ir)}
         self.controllers: list[Controller[Any]] = [
             PlatformController(self.artifacts, QuietNetwork(), known),
             ComputePoolController(),

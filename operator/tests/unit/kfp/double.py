@@ -42,7 +42,7 @@ class MemoryEndpoint:
     def _answer(self, request: Request, path: str) -> tuple[int, bytes]:
         match (request.method, path.strip("/").split("/")):
             case ("GET", ["healthz"]):
-                return _ok({"multi_user": self.multi_user})
+                return _ok({"multi_user": True} if self.multi_user else {})
             case ("GET", ["experiments"]):
                 return _ok({"experiments": list(self.experiments.values())})
             case ("POST", ["experiments"]):
@@ -75,7 +75,8 @@ class MemoryEndpoint:
     def _create(self, body: dict[str, Any]) -> tuple[int, bytes]:
         reference = body["pipeline_version_reference"]
         assert body["run_id"] not in self.runs, "the same run twice"
-        assert self.versions[reference["pipeline_version_id"]]["pipeline_id"] == reference["pipeline_id"]
+        version = self.versions.get(reference["pipeline_version_id"])  # None: one that the cluster keeps
+        assert version is None or version["pipeline_id"] == reference["pipeline_id"]
         assert body["experiment_id"] in self.experiments
         self.runs[body["run_id"]] = {**body, "state": "PENDING"}
         return _ok(self.runs[body["run_id"]])

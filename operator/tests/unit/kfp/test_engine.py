@@ -8,15 +8,31 @@ from typing import Any
 
 import pytest
 import yaml
-from unit.controllers.things import PROJECT, everything, live, month, registered
+from unit.controllers.things import PROJECT, everything, live, month, pool, registered
 from unit.controllers.world import NS, World, ready
 from unit.kfp.double import MemoryEndpoint
 
 from slipway.adapters.kfp.runs import run_id
 from slipway.contracts.jobs import Refusal, RegisterResult
 from slipway.controllers import pipeline_digest
-from slipway.runtime.resources import CONFIG_MAP, MODEL_VERSION, PLATFORM, POD, SECRET, TRAINING_RUN, WORKFLOW, Object
+from slipway.runtime.resources import (
+    COMPUTE_POOL,
+    CONFIG_MAP,
+    KFP_PIPELINE,
+    KFP_PIPELINE_VERSION,
+    MODEL_PROJECT,
+    MODEL_VERSION,
+    NAMESPACE,
+    PLATFORM,
+    POD,
+    SECRET,
+    TRAINING_RUN,
+    WORKFLOW,
+    Object,
+)
 
+STORE_KEYS = ("accessKey", "secretKey")
+FEAST_KEYS = ("host", "port", "database", "username", "password")
 PROVIDERS = """
 s3:
   default:
@@ -73,6 +89,10 @@ class Story:
     def status(self) -> dict[str, Any]:
         return dict(self.run["status"])
 
+    def kfp_run(self) -> dict[str, Any]:
+        (run,) = self.kfp.runs.values()
+        return run
+
     def id(self, attempt: int = 1) -> str:
         return run_id(self.run["metadata"]["uid"], attempt)
 
@@ -128,6 +148,7 @@ async def test_a_run_is_handed_over_once_and_its_result_recorded(story: Story) -
         "namespace": NS,
         "state": "RUNNING",
         "recorded": True,
+        "workflow": "slipway-training-x1",
         "artifacts": f"s3://slipway/kfp/{NS}/{story.run['metadata']['uid']}/1",
     }
     story.register()
@@ -316,11 +337,22 @@ async def test_an_image_that_cannot_be_pulled_is_named_while_it_waits(story: Sto
 
 async def test_a_run_whose_workflow_vanished_is_tried_again(story: Story) -> None:
     story.kfp.runs[story.id()]["state"] = "RUNNING"
+    story.workflow("Running")
+    await story.look()
+    await story.without_workflow()
     await story.look()
     assert story.status["pipelineRun"]["missingSince"]
     await story.look(61)
     assert set(story.kfp.runs) == {story.id(1), story.id(2)}
     assert story.status["attempt"] == 2
+
+
+async def test_a_run_whose_workflow_was_never_seen_is_left_alone(story: Story) -> None:
+    story.kfp.runs[story.id()]["state"] = "RUNNING"
+    await story.look()
+    await story.look(3600)
+    assert "missingSince" not in story.status["pipelineRun"]
+    assert list(story.kfp.runs) == [story.id()]
 
 
 async def test_an_outage_changes_nothing(story: Story) -> None:
@@ -386,3 +418,99 @@ async def test_a_refusal_of_the_judge_is_the_runs(story: Story) -> None:
     story.kfp.end(story.id(), "FAILED")
     await story.look()
     assert story.succeeded() == ("False", "DigestMismatch", "another training set")
+
+
+async def test_pipelines_are_objects_where_the_endpoint_keeps_them_so() -> None:
+    story = await Story().begin(definitions="Kubernetes")
+    run = story.kfp_run()
+    assert story.kfp.versions == {}
+    (pipeline,), (version,) = story.world.all(KFP_PIPELINE), story.world.all(KFP_PIPELINE_VERSION)
+    assert pipeline["metadata"]["name"] == f"{NS}.{PROJECT}"
+    assert version["metadata"]["ownerReferences"][0]["uid"] == pipeline["metadata"]["uid"]
+    assert version["spec"]["pipelineName"] == pipeline["metadata"]["name"]
+    assert version["spec"]["pipelineSpec"]["pipelineInfo"]["name"] == "slipway-training"
+    assert set(version["spec"]["platformSpec"]) == {"platforms"}
+    assert run["pipeline_version_reference"] == {
+        "pipeline_id": pipeline["metadata"]["uid"],
+        "pipeline_version_id": version["metadata"]["uid"],
+    }
+
+
+async def test_a_shared_namespace_has_the_pods_and_secrets() -> None:
+    story = Story()
+    story.kfp.multi_user = False
+    everything(story.world)
+    story.configure(namespace={"policy": "Shared", "shared": {"name": "kubeflow"}})
+    month(story.world, 1)
+    await live(story.world)
+    assert story.succeeded()[1] == "LauncherMisconfigured"
+    assert "ConfigMap kubeflow/kfp-launcher" in story.succeeded()[2]
+    meta = {"name": "kfp-launcher", "namespace": "kubeflow"}
+    own = PROVIDERS.replace("secretRef: {secretName: kfp-store, accessKeyKey: a, secretKeyKey: b}", "x: 1")
+    story.world.put(CONFIG_MAP, {"metadata": meta, "data": {"providers": own.replace("false", "true")}})
+    story.world.put(NAMESPACE, {"metadata": {"name": "kubeflow"}})
+    for name, keys in (("slipway-s3", STORE_KEYS), ("slipway-feast", FEAST_KEYS)):
+        meta = {"name": name, "namespace": "kubeflow"}
+        story.world.put(SECRET, {"metadata": meta, "data": dict.fromkeys(keys, "eA==")})
+    await story.look(60)
+    (run,) = story.kfp.runs.values()
+    assert story.status["pipelineRun"]["namespace"] == "kubeflow"
+    assert "namespace" not in next(iter(story.kfp.experiments.values()))
+    (version,) = story.kfp.versions.values()
+    assert "secretName: slipway-s3" in version["text"]
+    assert f"{PROJECT}-slipway" not in version["text"]
+    (pipelines,) = [
+        each for each in story.world.get(PLATFORM, "default")["status"]["connections"] if each["name"] == "pipelines"
+    ]
+    assert pipelines == {"name": "pipelines", "ready": True, "message": "http://kfp.kubeflow:8888 answers."}
+    assert run["runtime_config"]["pipeline_root"].startswith("s3://slipway/kfp/flights/")
+
+
+async def test_a_policy_that_does_not_fit_the_endpoint_is_said() -> None:
+    story = Story()
+    everything(story.world)
+    story.configure(namespace={"policy": "Shared", "shared": {"name": "kubeflow"}})
+    await story.world.settle()
+    assert "set Project" in ready(story.world.get(PLATFORM, "default"))[2]
+    story.kfp.multi_user = False
+    story.configure()
+    story.world.advance(60)
+    await story.world.settle()
+    assert "set Shared" in ready(story.world.get(PLATFORM, "default"))[2]
+
+
+async def test_a_run_that_cannot_run_there_fails_with_a_sentence() -> None:
+    story = Story()
+    everything(story.world)
+    story.launcher()
+    story.configure()
+    project = copy.deepcopy(story.world.get(MODEL_PROJECT, PROJECT))
+    project["spec"]["training"]["resources"] = {"limits": {"hugepages-2Mi": "1Gi"}}
+    story.world.put(MODEL_PROJECT, project)
+    month(story.world, 1)
+    await live(story.world)
+    assert (story.status["phase"], story.succeeded()[1]) == ("Failed", "InvalidSpec")
+    assert story.kfp.runs == {}
+
+
+async def test_a_run_at_the_endpoint_holds_units_of_its_pool() -> None:
+    story = Story()
+    everything(story.world)
+    story.world.put(COMPUTE_POOL, pool(quota={"perProject": 1}))
+    project = copy.deepcopy(story.world.get(MODEL_PROJECT, PROJECT))
+    project["spec"]["training"]["poolRef"] = {"name": "gpu"}
+    story.world.put(MODEL_PROJECT, project)
+    story.launcher()
+    story.configure()
+    month(story.world, 1)
+    await live(story.world)
+    await story.look()
+    assert len(story.kfp.runs) == 1
+    assert story.world.get(COMPUTE_POOL, "gpu")["status"]["inUse"] == 1
+    month(story.world, 2)
+    story.world.advance(61)
+    await live(story.world)
+    assert len(story.world.all(TRAINING_RUN)) == 2
+    assert len(story.kfp.runs) == 1
+    waiting = story.world.all(TRAINING_RUN)[1]
+    assert ready(waiting, "Succeeded")[1] == "WaitingForPool"
