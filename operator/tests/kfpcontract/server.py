@@ -1,8 +1,8 @@
 """The contract server: requests are read by the published client's operations and models, and so are answers written.
 
 `calls` has every request with what became of it. `watchers` are told before and after each; a test that kills the
-operator at a request does it there. `remarks` has what a real server would overlook and a test should not: unknown
-parameters.
+operator at a request does it there, and raises `ServerDied` before a request that is to have no effect. `remarks` has
+what a real server would overlook and a test should not: unknown parameters.
 """
 
 from __future__ import annotations
@@ -164,7 +164,10 @@ class ContractServer:
         self, request: web.Request, operation: Operation, places: Mapping[str, str], body: _Body
     ) -> web.StreamResponse:
         fault = self.faults.of(operation.name)
-        await self._tell(operation, "before")
+        try:
+            await self._tell(operation, "before")
+        except ServerDied:
+            return self._break(request, operation, body, effect=False)
         spoiled = await self._spoil(request, operation, fault, body, "before")
         if spoiled is not None:
             return spoiled

@@ -440,7 +440,8 @@ def dataset_version() -> Object:
 
 def training_run(**spec: Any) -> Object:
     """A run of the team's own."""
-    template = {name: value for name, value in project()["spec"]["training"].items() if name != "featureSetRefs"}
+    training = project()["spec"]["training"]
+    template = {name: training[name] for name in ("inputs", "code", "parameters")}
     whole = {
         **template,
         "projectRef": {"name": PROJECT},
