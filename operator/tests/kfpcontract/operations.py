@@ -64,10 +64,11 @@ def _pattern(path: str) -> re.Pattern[str]:
 def operations() -> Sequence[Operation]:
     """All operations; those with fewer places in their path first, so that `/pipelines/create` is no pipeline's id."""
     found = []
-    for _, service in inspect.getmembers(kfp_server_api, inspect.isclass):
+    services: list[tuple[str, Any]] = inspect.getmembers(kfp_server_api, inspect.isclass)
+    for _, service in services:
         if service.__name__.endswith("Api"):
             recorder = _Recorder()
-            asked: Any = service(recorder)
+            asked = service(recorder)
             found += [
                 recorder.ask(name.removesuffix(_SUFFIX), getattr(asked, name))
                 for name in dir(asked)
