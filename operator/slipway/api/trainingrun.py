@@ -41,6 +41,7 @@ class PipelineRun(ApiModel):
     """The run of the newest attempt on Kubeflow Pipelines."""
 
     id: str = Field(max_length=64, description="Its id there; its pods and Workflow carry it as `pipeline/runid`.")
+    endpoint: str | None = Field(None, max_length=512, description="URL of the API that it was handed over to.")
     namespace: ObjectName = Field(description="Namespace of its pods.")
     state: str | None = Field(None, max_length=64, description="What the endpoint calls its state.")
     recorded: bool = Field(False, description="Whether the endpoint has once known it.")

@@ -219,6 +219,9 @@ class KubeflowEngine:
             return self._lost(run, facts, order, now) or state
         if not self.known(facts):
             return self._first(run, facts, order)
+        elsewhere = _elsewhere(run, facts)
+        if elsewhere is not None:
+            return elsewhere
         return self._again(run, facts, order, _why(facts), now)
 
     def cancel(self, run: Run, facts: KubeflowFacts) -> tuple[Action, ...]:
@@ -415,6 +418,28 @@ def _going(facts: KubeflowFacts) -> bool:
     return facts.workflow is not None and _phase(facts.workflow) not in _ENDED
 
 
+def _elsewhere(run: Run, facts: KubeflowFacts) -> RunState | None:
+    """A run that was handed to another endpoint than the Platform names now; None for any other."""
+    record = recorded(run)
+    if facts.run is not None or facts.workflow is not None or record is None or record.id != facts.id:
+        return None
+    assert facts.endpoint is not None
+    if record.endpoint in (None, facts.endpoint.url):
+        return None
+    message = (
+        f"Run {facts.id} was handed to {record.endpoint}; spec.pipelines.kubeflowPipelines.endpoint of the Platform is "
+        f"{facts.endpoint.url} now, which does not know it: set it back until the run has ended, or delete the run."
+    )
+    return RunState(
+        "Pending",
+        attempt=run.attempt,
+        reason=Reason.EngineNotAvailable,
+        message=message,
+        requeue_after=POLL_SECONDS,
+        pipeline_run=_record(run, facts),
+    )
+
+
 def _ending(run: Run, facts: KubeflowFacts) -> PipelineRunEnd | None:
     record = recorded(run)
     return record.ending if record is not None and record.id == facts.id else None
@@ -457,6 +482,7 @@ def _record(
     since = (known.missing_since if known is not None else None) or (timestamp(now) if now is not None else None)
     return PipelineRun(
         id=facts.id,
+        endpoint=(known.endpoint if known is not None and known.recorded else None) or facts.endpoint.url,
         namespace=facts.endpoint.namespace(run.owner.namespace),
         state=facts.run.state[:64] or None if facts.run is not None else None,
         recorded=facts.run is not None or facts.recorded,

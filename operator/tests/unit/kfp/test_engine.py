@@ -145,6 +145,7 @@ async def test_a_run_is_handed_over_once_and_its_result_recorded(story: Story) -
     assert (status["phase"], status["stage"], status["progressPercent"]) == ("Running", "Training", 50)
     assert status["pipelineRun"] == {
         "id": story.id(),
+        "endpoint": "http://kfp.kubeflow:8888",
         "namespace": NS,
         "state": "RUNNING",
         "recorded": True,
@@ -255,6 +256,32 @@ async def test_a_run_that_somebody_deleted_is_cancelled(story: Story) -> None:
     assert story.succeeded()[1] == "Cancelled"
     await story.look(3600)
     assert story.kfp.runs == {}
+
+
+async def test_a_run_of_another_endpoint_is_not_taken_for_deleted(story: Story) -> None:
+    await story.look()
+    story.configure(endpoint="http://another.kubeflow:8888")
+    there = story.kfp.runs.pop(story.id())
+    await story.look()
+    assert (story.status["phase"], story.succeeded()[1]) == ("Pending", "EngineNotAvailable")
+    assert "handed to http://kfp.kubeflow:8888" in story.succeeded()[2]
+    assert story.kfp.runs == {}
+    story.configure()
+    story.kfp.runs[story.id()] = {**there, "state": "SUCCEEDED"}
+    story.register()
+    assert (await story.look())["status"]["phase"] == "Succeeded"
+
+
+async def test_an_endpoint_that_was_wrong_may_be_corrected() -> None:
+    story = Story()
+    story.kfp.down = True
+    await story.begin(endpoint="http://wrong.kubeflow:8888")
+    await story.look(60)
+    story.kfp.down = False
+    story.configure()
+    await story.look(60)
+    assert list(story.kfp.runs) == [story.id()]
+    assert story.status["pipelineRun"]["endpoint"] == "http://kfp.kubeflow:8888"
 
 
 async def test_a_run_that_somebody_ended_is_cancelled(story: Story) -> None:
