@@ -149,6 +149,8 @@ class KfpApi:
         except ApiRefused as refused:
             if refused.status != 409:
                 raise
+        except NotCertain as error:  # it is looked for again by name, so nothing is in doubt
+            raise Unavailable(error.message, reason=error.reason) from error
         found = found or await self._named(endpoint, path, list_name, id_name, name, query)
         if not found:
             raise Unavailable(

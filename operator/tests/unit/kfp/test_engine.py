@@ -303,6 +303,26 @@ async def test_deleting_a_run_ends_it_first(story: Story) -> None:
     assert uid not in [each["metadata"]["uid"] for each in story.world.all(TRAINING_RUN)]
 
 
+async def test_a_run_whose_create_is_in_doubt_is_not_left_behind() -> None:
+    story = Story()
+    story.kfp.swallow = True
+    await story.begin()
+    for _ in range(4):  # experiment, pipeline and version are there each time that it looks again
+        await story.look(1)
+    identity, uid = story.id(), story.run["metadata"]["uid"]
+    there = story.kfp.runs.pop(identity)  # the request is still on its way
+    story.kfp.swallow = False
+    await story.world.delete(TRAINING_RUN, story.run["metadata"]["name"])
+    await story.world.reconcile(TRAINING_RUN.key_of(story.run))
+    assert story.run["metadata"]["uid"] == uid
+    story.kfp.runs[identity] = there
+    await story.look(1)
+    assert story.kfp.runs[identity]["state"] == "CANCELING"
+    story.kfp.end(identity, "FAILED")
+    await story.look(30)
+    assert uid not in [each["metadata"]["uid"] for each in story.world.all(TRAINING_RUN)]
+
+
 async def test_after_its_deadline_a_run_is_ended_and_the_reason_kept(story: Story) -> None:
     story.kfp.runs[story.id()]["state"] = "RUNNING"
     story.workflow("Running")
