@@ -1,8 +1,8 @@
 """What the engine does at an endpoint. Each call is idempotent: it looks before it writes, and may be repeated.
 
 A server makes the Workflow of a run before it records the run. So a run is created only when the endpoint knows none of
-its id and the cluster has no Workflow of it; and after a create whose answer never came, not before that request is
-certainly over.
+its id and the cluster has no Workflow of it; and after a create whose answer never came, ours or that of an operator
+that ended, not before that request is certainly over.
 """
 
 from __future__ import annotations
@@ -47,15 +47,19 @@ class Kubeflow:
     _uncertain: dict[str, float] = field(default_factory=dict)
     _blind_until: float = 0.0
     _since: float = 0.0
+    _fresh: set[str] = field(default_factory=set)
+    """Runs that this term asked for first, as long as others may still have asked for some."""
 
     def bind(self, client: Client) -> None:
         """Ask this API server from now on: each term of leadership has a client of its own."""
         if client is not self._client:
-            self._client, self._since = client, self.clock()
+            self._client, self._since, self._fresh = client, self.clock(), set()
 
     async def submit(self, submission: Submission) -> None:
         """Create a run, unless there is one. :raises Unavailable: not now, or not like this"""
         endpoint, name = submission.endpoint, submission.name
+        if submission.fresh and self.clock() < self._since + self.settle:
+            self._fresh.add(submission.run_id)
         if await self.api.run(endpoint, submission.run_id) is not None:
             return
         try:
@@ -199,8 +203,8 @@ class Kubeflow:
                 reason=Reason.EndpointUnavailable,
                 retry_after=left,
             )
-        left = 0.0 if submission.fresh else self._since + self.settle - self.clock()
-        if left > 0:
+        left = self._since + self.settle - self.clock()
+        if left > 0 and submission.run_id not in self._fresh:
             raise Unavailable(
                 f"Another operator may have asked for run {submission.run_id} just before it ended; should it not "
                 f"appear within {self.settle:g} s, it is asked for again.",
