@@ -90,7 +90,7 @@ demo: setup ## The flights story in four acts on the local cluster
 
 BENCH ?=
 bench: setup ## Measure; writes benchmarks/results and docs/benchmarks.md; BENCH="reaction rollouts" for some parts
-	@$(PY) -m benchmarks.run $(BENCH)
+	@PYTHONPATH=operator/tests $(PY) -m benchmarks.run $(BENCH)
 
 clean: ## Remove the cluster and everything built; CACHES=1 removes binaries and image layers too
 	@if [ -x $(PY) ]; then $(PY) -m slipway_cluster.clean $(if $(CACHES),--caches); fi

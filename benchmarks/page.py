@@ -174,6 +174,27 @@ def _median(turns: Sequence[Result], *path: str) -> float:
     return numbers.median(values)
 
 
+# ---- Kubeflow Pipelines ----------------------------------------------------------------------------------------------
+def kfp(result: Result) -> str:
+    """What runs on Kubeflow Pipelines cost the operator."""
+    seconds = result["seconds"]
+    rows = [
+        ("all submitted, s", f"{seconds['submitted']:.0f}"),
+        ("all ended and recorded, s", f"{seconds['ended']:.0f}"),
+        ("runs at the endpoint", str(result["atEndpoint"])),
+        ("requests to the endpoint, each", f"{result['endpointRequestsEach']:.1f}"),
+        ("API writes, each", f"{result['apiWritesEach']:.1f}"),
+        ("API reads, each", f"{result['apiReadsEach']:.1f}"),
+        ("operator's memory at rest, MiB", f"{result['restMebibytes']:.0f}"),
+        ("operator's peak memory, MiB", f"{result['peakMebibytes']:.0f}"),
+        ("operator's processor time, s", f"{result['cpuSeconds']:.0f}"),
+    ]
+    asked = result["endpointRequests"]
+    most = ", ".join(f"{name.partition('_service_')[2] or name} {count}" for name, count in list(asked.items())[:4])
+    words = f"{result['runs']} runs in {result['namespaces']} namespaces. Requests to the endpoint by kind: {most}, …\n"
+    return f"{_table(('', ''), rows)}\n{words}{_machine(result)}"
+
+
 # ---- the local cluster -----------------------------------------------------------------------------------------------
 def at_rest(result: Result) -> str:
     """The operator with nothing to do."""
@@ -208,6 +229,7 @@ _TABLES: Mapping[str, tuple[str, Callable[[Result], str]]] = {
     "reaction": ("reaction", reaction),
     "rollouts": ("rollouts", rollouts),
     "idle": ("rollouts", idle),
+    "kfp": ("kfp", kfp),
     "at-rest": ("slice", at_rest),
     "serving": ("slice", serving),
 }

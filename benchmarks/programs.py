@@ -25,17 +25,22 @@ def binary(program: Program) -> Path:
     return gobuild.build(program) / program.name
 
 
+def own_crds() -> list[Object]:
+    """Slipway's own."""
+    return _read(*sorted((REPOSITORY / "crds").glob("*.yaml")))
+
+
 def slipway_crds() -> list[Object]:
     """Slipway's own, and those of KServe and Gateway API that it writes."""
     kserve = gobuild.module_folder("kserve", "github.com/kserve/kserve") / "charts" / "kserve-crd" / "templates"
     gateway = gobuild.module_folder("envoy-gateway", "sigs.k8s.io/gateway-api") / "config" / "crd" / "standard"
-    return _read(
-        *sorted((REPOSITORY / "crds").glob("*.yaml")),
+    others = _read(
         kserve / "serving.kserve.io_inferenceservices.yaml",
         kserve / "serving.kserve.io_clusterservingruntimes.yaml",
         gateway / "gateway.networking.k8s.io_httproutes.yaml",
         gateway / "gateway.networking.k8s.io_gateways.yaml",
     )
+    return [*own_crds(), *others]
 
 
 def argo_crds() -> list[Object]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks import local_cluster, page, reaction, rollouts
+from benchmarks import kfp, local_cluster, page, reaction, rollouts
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -24,6 +24,7 @@ class Part(StrEnum):
     SLICE = "slice"
     REACTION = "reaction"
     ROLLOUTS = "rollouts"
+    KFP = "kfp"
 
 
 def run(
@@ -34,6 +35,7 @@ def run(
     runs: Annotated[int, typer.Option(min=1, help="reaction: rollouts that fail.")] = 30,
     kills: Annotated[int, typer.Option(min=1, help="reaction: rollouts that fail as the leader is killed.")] = 5,
     watched: Annotated[int, typer.Option(min=0, help="reaction: further candidates that do well.")] = 65,
+    training_runs: Annotated[int, typer.Option(min=1, help="kfp: how many are created at once.")] = 500,
     idle_seconds: Annotated[float, typer.Option(min=30, help="slice: how long the operator is watched.")] = 90,
     rate: Annotated[float, typer.Option(min=1, max=100, help="slice: requests a second.")] = 20,
     seconds: Annotated[float, typer.Option(min=10, max=300, help="slice: how long each path is measured.")] = 45,
@@ -49,6 +51,8 @@ def run(
                 raise typer.Exit(1) from error
         elif part is Part.REACTION:
             _keep(part, asyncio.run(reaction.measure(runs, kills, watched, _say)))
+        elif part is Part.KFP:
+            _keep(part, asyncio.run(kfp.measure(training_runs, _say)))
         else:
             chosen = [each for each in rollouts.CONTENDERS if not only or each.name in only]
             _keep(part, asyncio.run(rollouts.measure(count, rounds, chosen, _say)))

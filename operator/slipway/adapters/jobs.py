@@ -33,7 +33,7 @@ UID = 65532
 CONTAINER = "job"
 
 _NAME_LIMIT = 63  # pods carry the Job's name as a label
-_OWN_RESOURCES = Resources(requests={"cpu": "100m", "memory": "256Mi"}, limits={"memory": "2Gi"})
+OWN_RESOURCES = Resources(requests={"cpu": "100m", "memory": "256Mi"}, limits={"memory": "2Gi"})
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _pod_spec(work: Work, pod: PodSettings) -> dict[str, Any]:
                     work.prefix,
                 ],
                 "env": _environment(work.owner.project, pod),
-                "resources": container_resources(pod.resources or _OWN_RESOURCES, pod.pool),
+                "resources": container_resources(pod.resources or OWN_RESOURCES, pod.pool),
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
                     "readOnlyRootFilesystem": True,

@@ -66,8 +66,8 @@ def _failed(job: Mapping[str, Any], failed: Mapping[str, Any], pods: Sequence[Ma
     pod = newest(pods)
     if failed.get("reason") == "DeadlineExceeded":
         seconds = job["spec"].get("activeDeadlineSeconds")
-        held_up = _waiting(job, pod) if pod is not None else None
-        why = f" It never started: {held_up.message}" if held_up else ""
+        obstacle = held_up(job, pod) if pod is not None else None
+        why = f" It never started: {obstacle.message}" if obstacle else ""
         message = f"Job {name} was stopped after its deadline of {seconds} s.{why}"
         return JobState("Failed", Reason.DeadlineExceeded, message, since)
     ended = _terminated(pod)
@@ -96,51 +96,53 @@ def _active(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> JobSta
         return JobState("Pending", Reason.Progressing, f"Job {name} has no pod yet.", since)
     if (pod.get("status") or {}).get("phase") == "Failed":
         return JobState("Running", Reason.Progressing, f"A pod of Job {name} failed and is tried again.", since)
-    held_up = _waiting(job, pod)
-    if held_up is not None:
-        return JobState("Pending", held_up.reason, held_up.message, since)
+    obstacle = held_up(job, pod)
+    if obstacle is not None:
+        return JobState("Pending", obstacle.reason, obstacle.message, since)
     if (pod.get("status") or {}).get("phase") in ("Running", "Succeeded"):
         return JobState("Running", Reason.Running, f"Job {name} runs.", since)
     return JobState("Pending", Reason.Progressing, f"The pod of Job {name} starts.", since)
 
 
 @dataclass(frozen=True)
-class _Obstacle:
+class Obstacle:
+    """What holds a pod up."""
+
     reason: Reason
     message: str
 
 
-def _waiting(job: Mapping[str, Any], pod: Mapping[str, Any] | None) -> _Obstacle | None:
-    """What holds a pod up that waits; None when nothing is known to."""
+def held_up(marked: Mapping[str, Any], pod: Mapping[str, Any] | None) -> Obstacle | None:
+    """What holds a pod up that waits; None when nothing is known to. `marked` has the labels of its ComputePool."""
     status = (pod or {}).get("status") or {}
     if status.get("phase", "Pending") != "Pending":
         return None
     scheduled = find(status.get("conditions") or (), "PodScheduled")
     if scheduled is not None and scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
-        return _unschedulable(job, str(scheduled.get("message", "")))
-    for container in status.get("containerStatuses") or ():
+        return _unschedulable(marked, str(scheduled.get("message", "")))
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
         waiting = (container.get("state") or {}).get("waiting") or {}
         reason, detail = waiting.get("reason"), _cut(str(waiting.get("message", "")))
         if reason in _IMAGE:
-            return _Obstacle(
+            return Obstacle(
                 Reason.ImageUnavailable,
                 f"Image {container.get('image')} cannot be pulled ({reason}: {detail}): correct its name, or push it.",
             )
         if reason == "CreateContainerConfigError":
-            return _Obstacle(Reason.DependencyMissing, f"The container of the Job cannot be made: {detail}.")
+            return Obstacle(Reason.DependencyMissing, f"The container cannot be made: {detail}.")
     return None
 
 
-def _unschedulable(job: Mapping[str, Any], detail: str) -> _Obstacle:
-    marks = job["metadata"].get("labels") or {}
-    notes = job["metadata"].get("annotations") or {}
+def _unschedulable(marked: Mapping[str, Any], detail: str) -> Obstacle:
+    marks = marked["metadata"].get("labels") or {}
+    notes = marked["metadata"].get("annotations") or {}
     if pool := marks.get(labels.POOL):
         units, resource = notes.get(labels.POOL_UNITS, "0"), notes.get(labels.POOL_RESOURCE, "cpu")
-        return _Obstacle(
+        return Obstacle(
             Reason.WaitingForPool,
             f"No node of ComputePool {pool} has room for {units} {resource} now; the scheduler says: {_cut(detail)}",
         )
-    return _Obstacle(Reason.WaitingForPool, f"No node has room for the pod now; the scheduler says: {_cut(detail)}")
+    return Obstacle(Reason.WaitingForPool, f"No node has room for the pod now; the scheduler says: {_cut(detail)}")
 
 
 def _terminated(pod: Mapping[str, Any] | None) -> Mapping[str, Any]:

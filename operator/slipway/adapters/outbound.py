@@ -31,7 +31,11 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """One request. :param ca: PEM certificates that the server is checked with, instead of the system's"""
+    """One request.
+
+    :param ca: PEM certificates that the server is checked with, instead of the system's
+    :param limit: bytes that the answer may have
+    """
 
     url: str
     method: str = "GET"
@@ -40,6 +44,7 @@ class Request:
     body: str | None = None
     ca: str = ""
     timeout: float = 10.0
+    limit: int = LIMIT
 
 
 def is_private_to_us(address: str) -> bool:
@@ -120,16 +125,16 @@ class Outbound:
                 allow_redirects=False,
             ) as answer,
         ):
-            return answer.status, await _bounded(answer.content, str(url.host))
+            return answer.status, await _bounded(answer.content, str(url.host), request.limit)
 
 
-async def _bounded(content: aiohttp.StreamReader, host: str) -> bytes:
+async def _bounded(content: aiohttp.StreamReader, host: str, limit: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     async for part in content.iter_chunked(2**14):
         size += len(part)
-        if size > LIMIT:
-            raise Refused(f"{host} answered with more than {LIMIT // 1024} KiB.")
+        if size > limit:
+            raise Refused(f"{host} answered with more than {limit // 1024} KiB.")
         parts.append(part)
     return b"".join(parts)
 

@@ -17,16 +17,99 @@ from slipway.api.meta import (
     Status,
     map_list,
     one_of,
+    rule,
 )
 
 
+class PipelinesAuth(ApiModel):
+    """How the operator says who it is."""
+
+    type: Literal["None", "ServiceAccountToken"] = Field(
+        "None",
+        description="None: the endpoint asks nobody, as in a single-user installation. ServiceAccountToken: the"
+        " operator's own token, mounted with the audience `pipelines.kubeflow.org` (chart:"
+        " `kubeflowPipelines.token.enabled`).",
+    )
+
+
+class PipelinesTls(ApiModel):
+    """How the endpoint's certificate is checked."""
+
+    ca_secret_ref: NamespacedRef = Field(
+        description="Secret with `ca.crt`: PEM certificates that the endpoint's is checked with, instead of the"
+        " system's."
+    )
+
+
+class SharedNamespace(ApiModel):
+    """One namespace for the runs of all projects."""
+
+    name: LabelName = Field(description="Namespace of the Kubeflow Pipelines installation, such as `kubeflow`.")
+    s3_secret: ObjectName = Field(
+        "slipway-s3",
+        description="Secret in that namespace with `accessKey` and `secretKey`: what tasks of Slipway's own code use.",
+    )
+    feast_secret: ObjectName = Field(
+        "slipway-feast",
+        description="Secret in that namespace with `host`, `port`, `database`, `username` and `password` of Feast's"
+        " database, for the task that registers a model.",
+    )
+
+
+class RunNamespace(ApiModel):
+    """Where the pods of runs are."""
+
+    rules: ClassVar = (one_of("policy", {"Shared": "shared"}, default="Project"),)
+
+    policy: Literal["Project", "Shared"] = Field(
+        "Project",
+        description="Project: in the project's own namespace, with the project's own Secrets; the endpoint must run in"
+        " multi-user mode. Shared: all in one namespace, as single-user installations do; projects can then reach each"
+        " other's pods.",
+    )
+    shared: SharedNamespace | None = Field(None, description="The namespace, with Shared.")
+
+
 class KubeflowPipelines(ApiModel):
-    """A Kubeflow Pipelines API endpoint."""
+    """A Kubeflow Pipelines API endpoint, version 2.5 or newer."""
+
+    rules: ClassVar = (
+        rule(
+            "!has(self.tls) || self.endpoint.startsWith('https://')",
+            "tls is for an https endpoint: write https:// in endpoint, or remove tls",
+        ),
+    )
 
     endpoint: str = Field(
         max_length=512,
-        pattern=r"^https?://[^/\s]+(/.*)?$",
-        description="URL of the KFP API, such as `http://ml-pipeline.kubeflow:8888`.",
+        pattern=r"^https?://[^/\s?#@]+(/[^\s?#]*)?$",
+        description="URL of the KFP API, such as `http://ml-pipeline.kubeflow:8888`: what comes before"
+        " `/apis/v2beta1`.",
+    )
+    auth: PipelinesAuth = Field(default_factory=PipelinesAuth, description="How the operator says who it is.")
+    tls: PipelinesTls | None = Field(None, description="How the endpoint's certificate is checked, with https.")
+    namespace: RunNamespace = Field(default_factory=RunNamespace, description="Where the pods of runs are.")
+    service_account: ObjectName | None = Field(
+        None,
+        description="ServiceAccount of the runs' pods. Defaults to the installation's own, such as `pipeline-runner`.",
+    )
+    pipeline_root: str | None = Field(
+        None,
+        max_length=512,
+        pattern=r"^(s3|minio|gs)://[a-z0-9][a-z0-9.-]*(/[A-Za-z0-9._/-]*)?$",
+        description="Folder in which the launcher keeps what tasks hand to each other; each run has its own below it."
+        " Defaults to `kfp/` in the Platform's bucket.",
+    )
+    definitions: Literal["Api", "Kubernetes"] = Field(
+        "Api",
+        description="Where pipelines are kept. Api: uploaded to the endpoint. Kubernetes: written as Pipeline and"
+        " PipelineVersion objects, for an installation whose API server runs with `--pipelinesStoreKubernetes`.",
+    )
+    ui: str | None = Field(
+        None,
+        max_length=512,
+        pattern=r"^https?://[^\s?#]+$",
+        description="URL of the KFP user interface as people open it; runs then have a link in their status.",
     )
 
 

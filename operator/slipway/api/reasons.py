@@ -208,8 +208,48 @@ class Reason(StrEnum):
     )
     EngineNotAvailable = (
         "EngineNotAvailable",
-        "The Platform names a pipeline engine that this version of Slipway cannot drive.",
-        "Ask the cluster's administrators to set `spec.pipelines.engine: Local` in the Platform.",
+        "The pipeline engine that the Platform names, or that a run was started with, cannot be used.",
+        "The message says why: correct `spec.pipelines` of the Platform.",
+    )
+    EndpointRefused = (
+        "EndpointRefused",
+        "The pipelines endpoint refuses the operator's token, or what it may do.",
+        "Set `spec.pipelines.kubeflowPipelines.auth`, and let the operator's ServiceAccount do what the message names.",
+    )
+    EndpointUnavailable = (
+        "EndpointUnavailable",
+        "The pipelines endpoint does not answer, or answers with an error of its own.",
+        "Look at the endpoint that the message names. Work goes on by itself, and nothing is started twice.",
+    )
+    SubmissionRefused = (
+        "SubmissionRefused",
+        "The pipelines endpoint does not take the pipeline or the run.",
+        "The message has the endpoint's words; it is tried again with growing pauses.",
+    )
+    LauncherMisconfigured = (
+        "LauncherMisconfigured",
+        "KFP's launcher does not know how to reach the store in which tasks hand over to each other.",
+        "Correct the ConfigMap `kfp-launcher`, or the Secret, that the message names.",
+    )
+    PipelineTaskFailed = (
+        "PipelineTaskFailed",
+        "A task of the pipeline failed for no fault of the spec, as often as it may.",
+        "`slipway run logs RUN` shows its output; create another run when the cause is gone.",
+    )
+    PipelineRunLost = (
+        "PipelineRunLost",
+        "The Workflow of a run vanished while it ran.",
+        "Find out who deleted it; the run is tried again by itself.",
+    )
+    Preempted = (
+        "Preempted",
+        "A pod of the run was evicted, or its node went away.",
+        "Nothing: the run is tried again.",
+    )
+    Cancelled = (
+        "Cancelled",
+        "Somebody ended the run, here or at the pipelines endpoint.",
+        "Create another run when it is wanted after all.",
     )
     Running = ("Running", "The pipeline runs.", "Wait; `status.stage` and `status.progressPercent` say how far it is.")
     Succeeded = ("Succeeded", "The run made a ModelVersion.", "Nothing.")

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from slipway.api.common import TrainingTemplate
 from slipway.api.meta import (
+    ApiModel,
     Column,
     Digest,
     Duration,
@@ -36,6 +37,31 @@ class TrainingRunSpec(TrainingTemplate):
 Stage = Literal["Pending", "Features", "Baselines", "Training", "Evaluation", "Registration", "Done"]
 
 
+class PipelineRun(ApiModel):
+    """The run of the newest attempt on Kubeflow Pipelines."""
+
+    id: str = Field(max_length=64, description="Its id there; its pods and Workflow carry it as `pipeline/runid`.")
+    endpoint: str | None = Field(None, max_length=512, description="URL of the API that it was handed over to.")
+    namespace: ObjectName = Field(description="Namespace of its pods.")
+    state: str | None = Field(None, max_length=64, description="What the endpoint calls its state.")
+    recorded: bool = Field(False, description="Whether the endpoint has once known it.")
+    url: str | None = Field(None, max_length=1024, description="Its page, where the Platform names the interface.")
+    artifacts: str | None = Field(None, max_length=1024, description="Folder of what its tasks handed to each other.")
+    workflow: ObjectName | None = Field(None, description="Its Workflow, once it was seen in this cluster.")
+    missing_since: Annotated[str, Field(max_length=40)] | None = Field(
+        None, description="Since when its Workflow is gone though the endpoint says that it goes on."
+    )
+    ending: PipelineRunEnd | None = Field(None, description="Why it is being ended, if it is.")
+
+
+class PipelineRunEnd(ApiModel):
+    """Why a run is being ended before its time; written before the endpoint is told."""
+
+    reason: str = Field(max_length=64, description="Reason of the condition that follows.")
+    message: str = Field(max_length=1024, description="Its sentence.")
+    at: str = Field(max_length=40, description="Since when.")
+
+
 class TrainingRunStatus(Status):
     """Where the run is."""
 
@@ -46,6 +72,9 @@ class TrainingRunStatus(Status):
     engine: Literal["Local", "KubeflowPipelines"] | None = Field(None, description="Where it runs.")
     pipeline_digest: Digest | None = Field(None, description="Digest of the compiled pipeline (IR).")
     job: ObjectName | None = Field(None, description="Job of the stage that runs, with the Local engine.")
+    pipeline_run: PipelineRun | None = Field(
+        None, description="The run on Kubeflow Pipelines, with that engine; `slipway run logs` shows its output."
+    )
     start_time: Annotated[str, Field(max_length=40)] | None = Field(None, description="When it started.")
     completion_time: Annotated[str, Field(max_length=40)] | None = Field(None, description="When it ended.")
     model_version: ObjectName | None = Field(None, description="ModelVersion that it made.")

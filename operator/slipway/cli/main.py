@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": ("slipway.cli.demo", "Show the whole journey from data to a canary."),
     "lint": ("slipway.cli.lint", "Check manifests offline: schema, rules and references."),
     "rollout": ("slipway.cli.rollout", "Watch a rollout and control it: promote, pause, abort, undo."),
+    "run": ("slipway.cli.run", "Look at a training run: what its tasks print."),
     "why": ("slipway.cli.why", "Trace a prediction back to version, data and code."),
 }
 """Name → its module, and the line in the help. A module that does not exist is not offered.

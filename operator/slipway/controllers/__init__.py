@@ -29,12 +29,17 @@ from slipway.runtime.controller import Controller
 from slipway.runtime.settings import Settings
 
 
-@cache
-def pipeline_digest() -> str:
-    """Digest of the compiled pipeline that this release carries."""
+def pipeline_ir() -> bytes:
+    """The compiled pipeline that this release carries."""
     from slipway_pipelines.compiled import training_ir
 
-    return digest_bytes(training_ir())
+    return training_ir()
+
+
+@cache
+def pipeline_digest() -> str:
+    """Its digest."""
+    return digest_bytes(pipeline_ir())
 
 
 def all_controllers(settings: Settings) -> list[Controller[Any]]:
@@ -42,14 +47,15 @@ def all_controllers(settings: Settings) -> list[Controller[Any]]:
     secrets = Secrets()
     artifacts = Artifacts(secrets)
     runner = Runner(settings.runner_image, settings.image_pull_policy)
+    known = engines(secrets, pipeline_ir)
     return [
-        PlatformController(artifacts, Network()),
+        PlatformController(artifacts, Network(), known),
         ComputePoolController(),
         ModelProjectController(secrets, pipeline_digest),
         DatasetController(artifacts, runner),
         DatasetVersionController(artifacts, runner),
         FeatureSetController(artifacts, runner),
-        TrainingRunController(artifacts, runner, engines(), pipeline_digest),
+        TrainingRunController(artifacts, runner, known, pipeline_digest),
         ModelVersionController(artifacts, runner),
         ModelRolloutController(
             GatewayStatistics(),

@@ -18,7 +18,7 @@ from kubernetes.aio.client import ApiClient
 
 from slipway.runtime import errors
 from slipway.runtime.metrics import Metrics
-from slipway.runtime.resources import FIELD_MANAGER, Key, Object, Objects, ResourceType
+from slipway.runtime.resources import ACCESS_REVIEW, FIELD_MANAGER, Key, Object, Objects, ResourceType
 
 REQUEST_TIMEOUT = 30.0
 _DOCUMENT = ResourceType("", "v1", "Document", "documents", namespaced=False)
@@ -114,6 +114,17 @@ class Client:
         except errors.NotFound:
             return False
         return any(each.get("name") == type_.plural for each in found.get("resources") or ())
+
+    async def allowed(self, type_: ResourceType, verb: str) -> bool:
+        """Whether we may do something to all objects of a type, by the API server's own word."""
+        attributes = {"group": type_.group, "version": type_.version, "resource": type_.plural, "verb": verb}
+        review = {
+            "apiVersion": ACCESS_REVIEW.api_version,
+            "kind": ACCESS_REVIEW.kind,
+            "spec": {"resourceAttributes": attributes},
+        }
+        found = await self._json("create", "POST", ACCESS_REVIEW, ACCESS_REVIEW.path(), body=review)
+        return bool((found.get("status") or {}).get("allowed"))
 
     async def document(self, path: str) -> Object:
         """A JSON document that is no object, such as `/openid/v1/jwks`. :raises NotFound, Forbidden:"""
@@ -223,7 +234,8 @@ class Client:
         content_type: str = _JSON,
         accept: str = _JSON,
     ) -> Object:
-        timeout = self._timeout if method == "GET" else self._write_timeout(verb, type_)
+        reads = method == "GET" or type_ == ACCESS_REVIEW  # a review is a question, though it is posted
+        timeout = self._timeout if reads else self._write_timeout(verb, type_)
         begin = time.monotonic()
         response = await self._send(verb, method, type_, path, query, body, content_type, accept, timeout)
         try:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -90,7 +90,8 @@ class Engine:
 
         :raises RuntimeError: kopf ended by itself
         """
-        absent = [type_ for type_ in self._types if not await self._is_served(type_)]  # before kopf looks
+        absent = [each for each in self._types if not await self._told(self._client.serves, each)]  # before kopf looks
+        self._watcher.leave_out(await self._forbidden(absent))
         watching = asyncio.create_task(self._watcher.run(), name="watches")
         arrived = asyncio.create_task(self._arrival(absent), name="arrival of types")
         background = [
@@ -113,6 +114,19 @@ class Engine:
         """Reconcile everything from now on: the Lease is ours."""
         self._leads = True
         self._wake_all()
+
+    async def _forbidden(self, absent: Sequence[ResourceType]) -> list[ResourceType]:
+        """Types that are optional, and that we may not watch."""
+        found = [
+            type_
+            for type_ in self._types
+            if type_.optional
+            and type_ not in absent
+            and not all([await self._told(self._client.allowed, type_, verb) for verb in ("list", "watch")])
+        ]
+        if found:
+            logger.info("not watched, for want of the right to: %s", ", ".join(map(str, found)))
+        return found
 
     async def stop(self, grace: float) -> None:
         """Take no more events, let running reconciles end within `grace` seconds, then cancel them."""
@@ -221,10 +235,11 @@ class Engine:
                 logger.info("%s was deleted while its watch was interrupted", type_.key_of(known))
                 self.gone(type_, known)
 
-    async def _is_served(self, type_: ResourceType) -> bool:
+    async def _told(self, question: Callable[..., Awaitable[bool]], *about: Any) -> bool:
+        """The API server's answer, whenever it comes."""
         while True:
             with contextlib.suppress(Unavailable):
-                return await self._client.serves(type_)
+                return await question(*about)
             await asyncio.sleep(ANSWER_PERIOD)
 
     async def _arrival(self, absent: Sequence[ResourceType]) -> None:

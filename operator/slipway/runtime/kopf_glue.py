@@ -163,6 +163,11 @@ class Watcher:
         self._kopf.start()
         await ended
 
+    def leave_out(self, types: Iterable[ResourceType]) -> None:
+        """Before `run`: do not watch these. kopf tries for ever to list what it may not, and says nothing meanwhile."""
+        left = set(types)
+        self._types = [each for each in self._types if each not in left]
+
     def stop(self) -> None:
         """Deliver nothing any more and let kopf's thread end."""
         self._sink = None

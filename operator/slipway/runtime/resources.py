@@ -32,6 +32,8 @@ class ResourceType:
 
     `selector` limits what is watched and kept in memory: only objects with these labels (`key=value`) reach the
     store. Our own kinds have none; types that others fill too (Pods, Jobs, ConfigMaps) carry the managed-by label.
+    `optional`: nothing but speed is lost where the operator may not watch it, so it is left out there.
+    `brief`: fields of `status` that are kept in memory; the rest of `spec` and `status` is not. Empty: all is kept.
     """
 
     group: str
@@ -40,6 +42,8 @@ class ResourceType:
     plural: str
     namespaced: bool = True
     selector: str = ""
+    optional: bool = False
+    brief: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
         return hash((self.group, self.plural))  # of all fields it would cost several times as much, at every look-up
@@ -148,6 +152,16 @@ ENVOY_PATCH_POLICY = ResourceType("gateway.envoyproxy.io", "v1alpha1", "EnvoyPat
 NETWORK_POLICY = ResourceType("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", selector=MANAGED_SELECTOR)
 # KServe hands an InferenceService's labels on to its Service, from which EndpointSlices take theirs.
 ENDPOINT_SLICE = ResourceType("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", selector=MANAGED_SELECTOR)
+# Only wakes: Workflows are large, and other people's runs have them too.
+WORKFLOW = ResourceType(
+    "argoproj.io", "v1alpha1", "Workflow", "workflows", selector="pipeline/runid", optional=True, brief=("phase",)
+)
+# Read and made live, where an installation of Kubeflow Pipelines keeps its pipelines in the cluster.
+KFP_PIPELINE = ResourceType("pipelines.kubeflow.org", "v2beta1", "Pipeline", "pipelines")
+KFP_PIPELINE_VERSION = ResourceType("pipelines.kubeflow.org", "v2beta1", "PipelineVersion", "pipelineversions")
+ACCESS_REVIEW = ResourceType(
+    "authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", namespaced=False
+)
 EVENT = ResourceType("events.k8s.io", "v1", "Event", "events")
 LEASE = ResourceType("coordination.k8s.io", "v1", "Lease", "leases")
 
@@ -171,6 +185,10 @@ ALL_TYPES = (
     ENVOY_PATCH_POLICY,
     NETWORK_POLICY,
     ENDPOINT_SLICE,
+    WORKFLOW,
+    KFP_PIPELINE,
+    KFP_PIPELINE_VERSION,
+    ACCESS_REVIEW,
     EVENT,
     LEASE,
 )

@@ -28,6 +28,15 @@ def trim(obj: Object) -> Object:
     return {**obj, "metadata": meta}
 
 
+def brief(obj: Object, fields: tuple[str, ...]) -> Object:
+    """The object with its metadata and some fields of its status; all of it where none are named."""
+    if not fields:
+        return obj
+    status = obj.get("status") or {}
+    kept = {name: value for name, value in obj.items() if name in ("apiVersion", "kind", "metadata")}
+    return {**kept, "status": {name: status[name] for name in fields if name in status}}
+
+
 def version_of(obj: Mapping[str, Any]) -> int:
     """The resource version as a number: the API guarantees that newer is greater within one type."""
     text = str(obj["metadata"].get("resourceVersion", "0"))
@@ -70,7 +79,7 @@ class Store:
             return False
         if known is not None:
             self._unindex(key, known)
-        self._index(key, trim(obj))
+        self._index(key, trim(brief(obj, self.type.brief)))
         return True
 
     def remove(self, obj: Mapping[str, Any]) -> bool:

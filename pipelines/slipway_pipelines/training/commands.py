@@ -10,11 +10,11 @@ from typing import Any
 from slipway.api.reasons import Reason
 from slipway.contracts.digests import canonical_json
 from slipway.contracts.jobs import Contract, ProduceResult, RegisterResult, TrainingRequest
+from slipway.contracts.stages import JUDGE, PRODUCE
+from slipway.contracts.training import Arguments
 from slipway_pipelines.errors import OutageError, RefusalError
 from slipway_pipelines.store import MissingObjectError, ObjectStore, ProgressWriter
 from slipway_pipelines.training import local
-from slipway_pipelines.training.arguments import Arguments
-from slipway_pipelines.training.stages import JUDGE, PRODUCE
 
 MANIFEST = "manifest.json"
 

@@ -19,10 +19,10 @@ from slipway.api.modelversion import InputField
 from slipway.api.reasons import Reason
 from slipway.contracts.digests import canonical_json
 from slipway.contracts.jobs import ModelManifest
+from slipway.contracts.training import Arguments, GoalArguments
 from slipway_pipelines.errors import RefusalError
 from slipway_pipelines.store import digest_file
 from slipway_pipelines.training import gates, registration, served
-from slipway_pipelines.training.arguments import Arguments, GoalArguments
 from slipway_pipelines.training.baselines import fit_baselines, store_baseline
 from slipway_pipelines.training.frames import conform, labels
 from slipway_pipelines.training.isolation import last_line, untrusted

@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from slipway_pipelines.training.stages import FEAST_VARIABLES, STORE_VARIABLES, TaskInfo
+from slipway.contracts.stages import FEAST_VARIABLES, STORE_VARIABLES, TaskInfo
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36

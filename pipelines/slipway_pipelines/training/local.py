@@ -22,11 +22,11 @@ import yaml
 
 from slipway.api.reasons import Reason
 from slipway.contracts.digests import digest_bytes
+from slipway.contracts.stages import TASKS
 from slipway_pipelines import compiled
 from slipway_pipelines.errors import OutageError, RefusalError
 from slipway_pipelines.training import outcome
 from slipway_pipelines.training.isolation import become_unreadable, task_environment
-from slipway_pipelines.training.stages import TASKS
 
 OnTask = Callable[[str, int], None]
 """Called with stage and percent when a task starts."""

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from kfp import compiler, dsl
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output, PipelineTask
 
+from slipway.contracts.stages import ENVIRONMENT
 from slipway_pipelines import compiled
-from slipway_pipelines.training.stages import ENVIRONMENT
 
 IMAGE = "slipway-runner"
 """Stands for the run's image (`spec.code.image.name`), which an engine puts in its place."""

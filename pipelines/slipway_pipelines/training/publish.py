@@ -8,9 +8,9 @@ from pathlib import Path
 from slipway.api.modelversion import FeatureServiceRecord
 from slipway.contracts.digests import digest_bytes, short
 from slipway.contracts.jobs import ModelManifest, RegisterResult
+from slipway.contracts.training import Arguments
 from slipway_pipelines.store import MissingObjectError, ObjectStore, format_time, require_digest
 from slipway_pipelines.training import registration
-from slipway_pipelines.training.arguments import Arguments
 from slipway_pipelines.training.registration import VersionInputs
 from slipway_pipelines.training.results import Evaluation
 

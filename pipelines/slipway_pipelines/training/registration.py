@@ -13,8 +13,8 @@ from pathlib import Path
 from slipway.api.modelversion import Digests, FeatureServiceRecord, InputField, OutputField
 from slipway.contracts.digests import canonical_json, digest_bytes, digest_json, short
 from slipway.contracts.jobs import Contract, ManifestFile, ModelManifest
+from slipway.contracts.training import Arguments
 from slipway_pipelines.store import digest_file
-from slipway_pipelines.training.arguments import Arguments
 
 MODEL, DEFINITION, MANIFEST, EVALUATION = "model.joblib", "definition.json", "manifest.json", "evaluation.json"
 BASELINE = "baseline.joblib"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from slipway.api.common import MetricValue
 from slipway.api.modelversion import BaselineResult, Verdict
 from slipway.contracts.jobs import Contract
+from slipway.contracts.training import GoalArguments
 from slipway_pipelines.training import gates
-from slipway_pipelines.training.arguments import GoalArguments
 
 MetricMap = dict[str, float | None]
 

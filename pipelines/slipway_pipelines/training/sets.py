@@ -11,8 +11,8 @@ from slipway.api.meta import parse_duration
 from slipway.api.modelversion import InputField
 from slipway.api.reasons import Reason
 from slipway.contracts.jobs import DatasetManifest, TrainingFeatureSet
+from slipway.contracts.training import CodeArguments, DataArguments
 from slipway_pipelines.errors import RefusalError
-from slipway_pipelines.training.arguments import CodeArguments, DataArguments
 from slipway_pipelines.training.frames import conform, frame_digest, input_fields, labels
 from slipway_pipelines.training.sdk import TrainingData
 

@@ -14,16 +14,16 @@ from slipway.api.modelversion import InputField
 from slipway.api.reasons import Reason
 from slipway.contracts.digests import canonical_json
 from slipway.contracts.jobs import Contract, ModelManifest
-from slipway_pipelines.errors import RefusalError
-from slipway_pipelines.store import MissingObjectError, ObjectStore, require_digest
-from slipway_pipelines.training import registration
-from slipway_pipelines.training.arguments import (
+from slipway.contracts.training import (
     Arguments,
     CodeArguments,
     DataArguments,
     GoalArguments,
     configuration_digest,
 )
+from slipway_pipelines.errors import RefusalError
+from slipway_pipelines.store import MissingObjectError, ObjectStore, require_digest
+from slipway_pipelines.training import registration
 from slipway_pipelines.training.outcome import task
 from slipway_pipelines.training.registration import VersionInputs
 
@@ -231,8 +231,11 @@ def register(parameters: Parameters, model: str, baseline: str, made_from: str, 
 
     inputs = VersionInputs.model_validate_json(Path(made_from).read_bytes())
     files = (Path(model), Path(baseline), Path(evaluation))
-    stored = publish(ObjectStore.from_environment(), _arguments(parameters), inputs, *files)
+    arguments, store = _arguments(parameters), ObjectStore.from_environment()
+    stored = publish(store, arguments, inputs, *files)
     _new(result).write_bytes(canonical_json(stored.wire()))
+    if arguments.run.result is not None:
+        store.put_json(arguments.run.result, stored.wire())
 
 
 def _new(path: str) -> Path:

@@ -195,6 +195,17 @@ class World:
             ],
         }
 
+    def environment(self) -> dict[str, str]:
+        """What processes of a run have: the store's credentials, and the team's code on PYTHONPATH."""
+        return {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(CODE), os.environ.get("PYTHONPATH")))),
+            "SLIPWAY_S3_ENDPOINT": self.store.endpoint,
+            "SLIPWAY_S3_BUCKET": self.store.bucket,
+            "SLIPWAY_S3_ACCESS_KEY": ACCESS_KEY,
+            "SLIPWAY_S3_SECRET_KEY": SECRET_KEY,
+        }
+
     def job(self, command: str, request: Request, name: str = "", pod: bool = False, **environment: str) -> Job:
         """Runs `slipway-job COMMAND` as the operator's Job does; the team's code is on PYTHONPATH.
 
@@ -203,16 +214,7 @@ class World:
         folder = f"jobs/flights/{name or getattr(request, 'run_uid', '')}-{command}/"
         data = canonical_json(request.wire())
         self.store.put_bytes(f"{folder}request.json", data)
-        variables = {
-            **os.environ,
-            "PYTHONPATH": str(CODE),
-            "SLIPWAY_S3_ENDPOINT": self.store.endpoint,
-            "SLIPWAY_S3_BUCKET": self.store.bucket,
-            "SLIPWAY_S3_ACCESS_KEY": ACCESS_KEY,
-            "SLIPWAY_S3_SECRET_KEY": SECRET_KEY,
-            **(pod_environment() if pod else {}),
-            **environment,
-        }
+        variables = {**self.environment(), **(pod_environment() if pod else {}), **environment}
         arguments = [command, "--request", f"{folder}request.json", "--digest", digest_bytes(data)]
         done = subprocess.run(
             [*(POD if pod else []), sys.executable, "-m", "slipway_pipelines.main", *arguments],

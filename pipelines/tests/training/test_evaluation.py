@@ -13,10 +13,10 @@ import pytest
 from slipway.api.modelversion import InputField
 from slipway.contracts.digests import canonical_json, digest_bytes
 from slipway.contracts.jobs import TrainingRequest
+from slipway.contracts.training import Arguments, GoalArguments
 from slipway_pipelines.errors import RefusalError
 from slipway_pipelines.store import ObjectStore
 from slipway_pipelines.training import tasks
-from slipway_pipelines.training.arguments import Arguments, GoalArguments
 from slipway_pipelines.training.evaluation import Files, score_stable
 from slipway_pipelines.training.rows import selector
 from slipway_pipelines.training.served import instances

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from slipway.contracts.stages import TASKS
 from slipway_pipelines.training.isolation import bare_environment, task_environment, untrusted
-from slipway_pipelines.training.stages import TASKS
 
 SECRETS = {
     "SLIPWAY_S3_SECRET_KEY": "s3",

@@ -15,12 +15,12 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from slipway.contracts.digests import digest_bytes
 from slipway.contracts.jobs import TrainingRequest
+from slipway.contracts.stages import ENVIRONMENT, JUDGE, PRODUCE, TASKS
+from slipway.contracts.training import Arguments
 from slipway_pipelines import compiled
 from slipway_pipelines.errors import RefusalError
-from slipway_pipelines.training.arguments import Arguments
 from slipway_pipelines.training.local import half, input_types, verified_ir
 from slipway_pipelines.training.pipeline import IMAGE, compile_training
-from slipway_pipelines.training.stages import ENVIRONMENT, JUDGE, PRODUCE, TASKS
 
 IR_PATH = Path(compiled.__file__).parent / compiled.TRAINING
 

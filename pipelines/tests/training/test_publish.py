@@ -9,9 +9,9 @@ import pytest
 
 from slipway.contracts.digests import canonical_json, digest_bytes
 from slipway.contracts.jobs import ModelManifest, TrainingRequest
+from slipway.contracts.training import Arguments, configuration_digest
 from slipway_pipelines.errors import RefusalError
 from slipway_pipelines.store import ObjectStore
-from slipway_pipelines.training.arguments import Arguments, configuration_digest
 from slipway_pipelines.training.publish import publish
 from slipway_pipelines.training.registration import VersionInputs
 from slipway_pipelines.training.results import Evaluation

@@ -15,12 +15,16 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from kfp import components
 from sklearn.metrics import roc_auc_score
 
+from slipway.adapters.kfp.document import Settings, document, load
 from slipway.api.meta import parse_duration
 from slipway.api.modelversion import InputField
 from slipway.contracts.digests import digest_bytes, digest_json
 from slipway.contracts.jobs import FeatureRequest, ModelManifest, ProduceResult, RegisterResult, TrainingRequest
+from slipway.contracts.training import Arguments
+from slipway_pipelines import compiled
 from slipway_pipelines.data.parts import read_manifest
 from slipway_pipelines.errors import RefusalError
 from slipway_pipelines.features.pointintime import training_frame
@@ -229,6 +233,44 @@ def test_a_second_run_of_the_same_gives_the_same_version(world: Any, first: Run,
     assert world.store.get_bytes(first.registered.manifest) == before, "a version is a record"
     models = {run.produced.outputs["model"].partition("@")[2] for run in (first, second)}
     assert len(models) == 1, "the bytes of the model are the same"
+
+
+WHOLE = """
+import json, sys
+from pathlib import Path
+from slipway_pipelines.training import local
+given = json.loads(Path(sys.argv[1]).read_text())
+made = local.run(given["spec"], given["parameters"], {}, Path(sys.argv[2]).resolve(), lambda stage, percent: None)
+print("OUTPUTS " + json.dumps({name: [str(item.path), item.metadata] for name, item in made.items()}))
+"""
+"""Runs a whole pipeline by KFP's local runner, all tasks in one process's container."""
+
+
+def test_the_document_for_kubeflow_pipelines_gives_the_same_version(
+    world: Any, first: Run, feast: dict[str, str], tmp_path: Path
+) -> None:
+    """What the other engine submits, run whole and as it is by KFP's own runner."""
+    settings = Settings(first.request.image, "flight-delays", first.request.store, "s3", "feast")
+    made = document(load(compiled.training_ir()), first.request.pipeline_digest, settings)
+    (tmp_path / "documents.yaml").write_text(made.text())
+    assert components.load_component_from_file(str(tmp_path / "documents.yaml")).name == "slipway-training"
+    request = first.request.model_copy(update={"run_uid": "whole", "prefix": "runs/flights/whole/"})
+    key = "jobs/flights/whole/result.json"
+    given = {"spec": made.spec, "parameters": Arguments.of(request, result=key).pipeline_parameters()}
+    (tmp_path / "given.json").write_text(json.dumps(given))
+    environment = {**world.environment(), **feast}
+    command = [sys.executable, "-c", WHOLE, str(tmp_path / "given.json"), str(tmp_path / "root")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (line,) = (each for each in done.stdout.splitlines() if each.startswith("OUTPUTS "))
+    outputs = json.loads(line.removeprefix("OUTPUTS "))
+    result = RegisterResult.model_validate_json(Path(outputs["result"][0]).read_bytes())
+    assert result == RegisterResult.model_validate(world.store.get_json(key)), "the operator reads the same"
+    assert result.digests == first.registered.digests
+    assert result.score == first.registered.score
+    named = {each.name: each.value for each in first.registered.metrics}
+    for name in ("rocAuc", "logLoss", "accuracy"):
+        assert {each.name: each.value for each in result.metrics}[name] == named[name], name
 
 
 def forge(world: Any, source: str, uid: str, name: str, content: bytes) -> None:

@@ -6,16 +6,23 @@ to do next, as actions and a state. A controller knows nothing else of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from slipway.adapters.engines.base import PipelineEngine
+from slipway.adapters.engines.kubeflow import KubeflowEngine
 from slipway.adapters.engines.local import LocalEngine
+from slipway.adapters.kfp.api import KfpApi
+from slipway.adapters.kfp.port import Kubeflow
+from slipway.adapters.secrets import Secrets
 
 
-def engines() -> Mapping[str, PipelineEngine[Any]]:
-    """The engines that this version can drive, by the name in `Platform.spec.pipelines.engine`."""
-    return {"Local": LocalEngine()}
+def engines(secrets: Secrets, ir: Callable[[], bytes]) -> Mapping[str, PipelineEngine[Any]]:
+    """The engines, by the name in `Platform.spec.pipelines.engine`.
+
+    :param ir: gives the bytes of the compiled pipeline that this release carries
+    """
+    return {"Local": LocalEngine(), "KubeflowPipelines": KubeflowEngine(Kubeflow(KfpApi(secrets)), ir)}
 
 
-__all__ = ["LocalEngine", "PipelineEngine", "engines"]
+__all__ = ["KubeflowEngine", "LocalEngine", "PipelineEngine", "engines"]

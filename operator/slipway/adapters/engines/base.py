@@ -9,7 +9,9 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from slipway.adapters.artifacts import Artifacts, Location
 from slipway.adapters.jobs import Owner, PodSettings
+from slipway.api.platform import Platform
 from slipway.api.reasons import Reason
+from slipway.api.trainingrun import PipelineRun
 from slipway.contracts.jobs import RegisterResult, TrainingRequest
 from slipway.runtime.controller import Action, Io
 from slipway.runtime.resources import Object
@@ -26,6 +28,7 @@ class Run:
     :param raw: the TrainingRun as it came
     :param attempt: the attempt that its status has, from 1
     :param started: whether its status says that it was started
+    :param platform: names the engine's endpoint, where it has one
     """
 
     owner: Owner
@@ -33,6 +36,7 @@ class Run:
     location: Location
     attempt: int = 1
     started: bool = False
+    platform: Platform | None = None
 
     @property
     def prefix(self) -> str:
@@ -61,6 +65,7 @@ class RunState:
     :param stage: part of the pipeline that runs, in the words of `TrainingRun.status.stage`
     :param percent: how much of the whole pipeline is done
     :param job: Kubernetes Job to look at, where there is one
+    :param pipeline_run: the run at the engine's endpoint, where there is one
     :param result: what to record, with Succeeded
     """
 
@@ -70,6 +75,7 @@ class RunState:
     percent: int | None = None
     attempt: int = 1
     job: str | None = None
+    pipeline_run: PipelineRun | None = None
     reason: Reason | str = Reason.Progressing
     message: str = ""
     result: RegisterResult | None = None
@@ -78,6 +84,15 @@ class RunState:
 
 class PipelineEngine(Protocol[F]):
     """Executes compiled pipelines."""
+
+    @property
+    def ports(self) -> Mapping[str, Any]:
+        """Adapters that its `Call` actions name, beside `artifacts`."""
+        ...
+
+    async def answers(self, io: Io, artifacts: Artifacts, platform: Platform) -> str:
+        """Why runs cannot be started there now, as a sentence; empty when they can."""
+        ...
 
     async def observe(self, io: Io, artifacts: Artifacts, run: Run) -> F:
         """Read all that is known about a run. :raises Unavailable: the engine or the store does not answer"""

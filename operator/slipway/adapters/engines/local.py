@@ -6,8 +6,10 @@ operator writes; the first Job gets a copy in the folder that it may write to.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from slipway.adapters import labels
@@ -15,6 +17,7 @@ from slipway.adapters.artifacts import Artifacts
 from slipway.adapters.engines.base import Order, Run, RunState
 from slipway.adapters.jobs import Command, PodSettings, Work, folder, job_name, manifest
 from slipway.adapters.jobstate import ABSENT, JobState, job_state
+from slipway.api.platform import Platform
 from slipway.api.reasons import Reason
 from slipway.contracts.digests import canonical_json, digest_bytes
 from slipway.contracts.jobs import Contract, ProduceResult, Progress, RegisterResult
@@ -61,6 +64,13 @@ class LocalFacts:
 
 class LocalEngine:
     """Two Jobs a run."""
+
+    ports: Mapping[str, Any] = MappingProxyType({})
+
+    async def answers(self, io: Io, artifacts: Artifacts, platform: Platform) -> str:
+        """Nothing stands in the way of Jobs of this cluster."""
+        del io, artifacts, platform
+        return ""
 
     async def observe(self, io: Io, artifacts: Artifacts, run: Run) -> LocalFacts:
         """Both Jobs, their answers, and the progress of the one that runs."""

@@ -11,11 +11,19 @@ from slipway.adapters import labels
 from slipway.adapters.quantities import plain, quantity
 from slipway.api.computepool import ComputePool, ComputePoolStatus
 from slipway.api.reasons import Reason
-from slipway.controllers.computepool.quota import Holding, holdings
+from slipway.controllers.computepool.quota import Holding, holdings, holdings_of_runs
 from slipway.controllers.shared.typed import Subject, finish, subject
 from slipway.runtime.conditions import Conditions
 from slipway.runtime.controller import Io, Plan, Watch
-from slipway.runtime.resources import COMPUTE_POOL, INFERENCE_SERVICE, JOB, Key, Object, ResourceType
+from slipway.runtime.resources import (
+    COMPUTE_POOL,
+    INFERENCE_SERVICE,
+    JOB,
+    TRAINING_RUN,
+    Key,
+    Object,
+    ResourceType,
+)
 from slipway.runtime.stores import Stores
 
 NODE = ResourceType("", "v1", "Node", "nodes", namespaced=False)
@@ -40,7 +48,7 @@ class ComputePoolController:
     @property
     def watches(self) -> Sequence[Watch]:
         """Whatever may hold units."""
-        return (Watch(JOB, _pool_of), Watch(INFERENCE_SERVICE, _pool_of))
+        return (Watch(JOB, _pool_of), Watch(INFERENCE_SERVICE, _pool_of), Watch(TRAINING_RUN, _pool_of_run))
 
     async def observe(self, io: Io, key: Key) -> PoolSnapshot | None:
         """List the nodes, and count the holdings in memory."""
@@ -52,7 +60,8 @@ class ComputePoolController:
         offers = {node["metadata"]["name"]: _offer(node, found.typed.spec.resource) for node in nodes}
         marked = {labels.POOL: labels.label_value(key.name)}
         objects = [*io.list(JOB, labels=marked), *io.list(INFERENCE_SERVICE, labels=marked)]
-        return PoolSnapshot(found, offers, holdings(key.name, objects))
+        runs = holdings_of_runs(found.typed, io.where(TRAINING_RUN, {("spec", "poolRef", "name"): key.name}))
+        return PoolSnapshot(found, offers, (*holdings(key.name, objects), *runs))
 
     def plan(self, snapshot: PoolSnapshot, now: datetime) -> Plan:
         """Say what there is; pure."""
@@ -98,5 +107,11 @@ def _offer(node: Object, resource: str) -> Decimal:
 
 def _pool_of(obj: Object, stores: Stores) -> Iterable[Key]:
     name = (obj["metadata"].get("labels") or {}).get(labels.POOL)
+    key = COMPUTE_POOL.key(name) if name else None
+    return (key,) if key is not None and stores.get(key) is not None else ()
+
+
+def _pool_of_run(run: Object, stores: Stores) -> Iterable[Key]:
+    name = (run["spec"].get("poolRef") or {}).get("name")
     key = COMPUTE_POOL.key(name) if name else None
     return (key,) if key is not None and stores.get(key) is not None else ()

@@ -12,7 +12,9 @@ from typing import Any
 
 from slipway.adapters import labels
 from slipway.adapters.jobstate import job_state
+from slipway.adapters.pools import pool_units
 from slipway.api.computepool import ComputePool
+from slipway.api.meta import Resources
 from slipway.api.reasons import Reason
 
 
@@ -61,6 +63,21 @@ def holdings(pool: str, objects: Iterable[Mapping[str, Any]]) -> tuple[Holding, 
             )
         )
     return tuple(sorted(found, key=lambda each: (each.namespace, each.kind, each.name)))
+
+
+def holdings_of_runs(pool: ComputePool, runs: Iterable[Mapping[str, Any]]) -> tuple[Holding, ...]:
+    """Holdings in a pool of TrainingRuns at a pipelines endpoint: their pods may be where nobody here sees them."""
+    found = []
+    for run in runs:
+        meta, spec, status = run["metadata"], run["spec"], run.get("status") or {}
+        named = (spec.get("poolRef") or {}).get("name") == pool.metadata.name
+        if not named or not status.get("pipelineRun") or status.get("phase") not in ("Pending", "Running"):
+            continue
+        resources = Resources.model_validate(spec["resources"]) if spec.get("resources") else None
+        project = labels.label_value(spec["projectRef"]["name"])
+        units = pool_units(resources, pool.spec.resource)
+        found.append(Holding("TrainingRun", meta["namespace"], meta["name"], project, units))
+    return tuple(sorted(found, key=lambda each: (each.namespace, each.name)))
 
 
 def _pods(obj: Mapping[str, Any]) -> int:

@@ -32,7 +32,7 @@ from slipway.api.computepool import ComputePool
 from slipway.api.modelrollout import ModelRollout
 from slipway.api.platform import GatewayParentRef, Platform
 from slipway.api.reasons import Reason
-from slipway.controllers.computepool.quota import holdings
+from slipway.controllers.computepool.quota import holdings, holdings_of_runs
 from slipway.controllers.modelrollout import checks, experiments, retry_facts, rivals, waiting
 from slipway.controllers.modelrollout.access_facts import Doors
 from slipway.controllers.modelrollout.analysis import PORT_NAME
@@ -73,6 +73,7 @@ from slipway.runtime.resources import (
     PLATFORM,
     POD,
     SECURITY_POLICY,
+    TRAINING_RUN,
     Key,
     Object,
     is_deleting,
@@ -183,6 +184,7 @@ class ModelRolloutController:
             Watch(POD, _of_pod),
             Watch(GATEWAY, _nobody),
             Watch(JOB, _nobody),
+            Watch(TRAINING_RUN, _nobody),
         )
 
     async def observe(self, io: Io, key: Key) -> Snapshot | None:
@@ -386,9 +388,10 @@ def _held(io: Io, rollout: ModelRollout, pool: ComputePool | None) -> int:
     marked = {labels.POOL: label_value(pool.metadata.name)}
     objects = [*io.list(JOB, labels=marked), *io.list(INFERENCE_SERVICE, labels=marked)]
     project = label_value(rollout.spec.project_ref.name)
+    runs = holdings_of_runs(pool, io.where(TRAINING_RUN, {("spec", "poolRef", "name"): pool.metadata.name}))
     return sum(
         each.units
-        for each in holdings(pool.metadata.name, objects)
+        for each in (*holdings(pool.metadata.name, objects), *runs)
         if (each.namespace, each.project) == (rollout.metadata.namespace, project)
     )
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from slipway.adapters.artifacts import Artifacts
+from slipway.adapters.engines.base import Engines
 from slipway.adapters.network import Network
 from slipway.controllers.platform.observe import PlatformSnapshot, observe
 from slipway.controllers.platform.plan import plan
@@ -19,9 +20,10 @@ class PlatformController:
 
     type: ResourceType = PLATFORM
 
-    def __init__(self, artifacts: Artifacts, network: Network) -> None:
+    def __init__(self, artifacts: Artifacts, network: Network, engines: Engines) -> None:
         self._artifacts = artifacts
         self._network = network
+        self._engines = engines
         self.ports: Mapping[str, Any] = {"artifacts": artifacts}
 
     @property
@@ -32,7 +34,7 @@ class PlatformController:
     async def observe(self, io: Io, key: Key) -> PlatformSnapshot | None:
         """Ask each part."""
         self._artifacts.secrets.bind(io.client)
-        return await observe(io, self._artifacts, self._network, key)
+        return await observe(io, self._artifacts, self._network, self._engines, key)
 
     def plan(self, snapshot: PlatformSnapshot, now: datetime) -> Plan:
         """Decide; pure."""

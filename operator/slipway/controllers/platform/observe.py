@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slipway.adapters.artifacts import Artifacts, Location
+from slipway.adapters.engines.base import Engines
 from slipway.adapters.network import Network
 from slipway.api.platform import Platform, PlatformSpec
 from slipway.controllers.shared.typed import Subject, raw_condition, subject
@@ -40,7 +41,9 @@ class PlatformSnapshot:
     bucket_missing: bool = False
 
 
-async def observe(io: Io, artifacts: Artifacts, network: Network, key: Key) -> PlatformSnapshot | None:
+async def observe(
+    io: Io, artifacts: Artifacts, network: Network, engines: Engines, key: Key
+) -> PlatformSnapshot | None:
     """Ask each part, one after another; each has a short timeout."""
     found = subject(io, key, Platform)
     if found is None or found.deleting:
@@ -51,7 +54,7 @@ async def observe(io: Io, artifacts: Artifacts, network: Network, key: Key) -> P
         store,
         await _features(artifacts, network, spec),
         await _gateway(io, spec),
-        _pipelines(spec),
+        await _pipelines(io, artifacts, engines, found.typed),
     )
     return PlatformSnapshot(found, answers, bucket_missing)
 
@@ -124,11 +127,11 @@ async def _gateway(io: Io, spec: PlatformSpec) -> Answer:
     return Answer("gateway", True, f"{name} is programmed.")
 
 
-def _pipelines(spec: PlatformSpec) -> Answer:
-    if spec.pipelines.engine == "Local":
+async def _pipelines(io: Io, artifacts: Artifacts, engines: Engines, platform: Platform) -> Answer:
+    name = platform.spec.pipelines.engine
+    problem = await engines[name].answers(io, artifacts, platform)
+    if problem:
+        return Answer("pipelines", False, problem)
+    if platform.spec.pipelines.kubeflow_pipelines is None:
         return Answer("pipelines", True, "Runs are Jobs of this cluster.")
-    message = (
-        f"spec.pipelines.engine: this version of Slipway cannot drive {spec.pipelines.engine}: set Local, which runs "
-        "the same compiled pipeline."
-    )
-    return Answer("pipelines", False, message)
+    return Answer("pipelines", True, f"{platform.spec.pipelines.kubeflow_pipelines.endpoint} answers.")

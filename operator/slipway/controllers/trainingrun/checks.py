@@ -41,13 +41,6 @@ def obstacle(snapshot: TrainingRunSnapshot) -> Obstacle | None:
 def _platform(snapshot: TrainingRunSnapshot) -> Obstacle | None:
     if snapshot.platform is None:
         return Obstacle(Reason.PlatformMissing, links.no_platform())
-    if snapshot.run is None:
-        engine = snapshot.platform.spec.pipelines.engine
-        message = (
-            f"Platform {links.PLATFORM_NAME}, spec.pipelines.engine: this version of Slipway cannot drive {engine}: "
-            "set Local, which runs the same compiled pipeline."
-        )
-        return Obstacle(Reason.EngineNotAvailable, message, fault=True)
     return None
 
 

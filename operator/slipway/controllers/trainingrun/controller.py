@@ -8,6 +8,7 @@ from typing import Any
 
 from slipway.adapters.artifacts import Artifacts
 from slipway.adapters.engines.base import Engines
+from slipway.adapters.kfp.port import RUN_LABEL
 from slipway.controllers.shared import links
 from slipway.controllers.shared.work import Runner
 from slipway.controllers.trainingrun.observe import TrainingRunSnapshot, observe
@@ -23,11 +24,14 @@ from slipway.runtime.resources import (
     MODEL_ROLLOUT,
     MODEL_VERSION,
     PLATFORM,
+    POD,
     TRAINING_RUN,
+    WORKFLOW,
     Key,
     Object,
     ResourceType,
 )
+from slipway.runtime.stores import Stores
 
 
 class TrainingRunController:
@@ -47,12 +51,16 @@ class TrainingRunController:
         self._engines = engines
         self._pipeline_digest = pipeline_digest
         self.ports: Mapping[str, Any] = {"artifacts": artifacts}
+        for engine in engines.values():
+            self.ports = {**self.ports, **engine.ports}
 
     @property
     def watches(self) -> Sequence[Watch]:
         """Its Jobs, what a start needs, and whatever may leave room in a pool."""
         return (
             *links.jobs_of(TRAINING_RUN),
+            Watch(WORKFLOW, _run_of),
+            Watch(POD, _run_of),
             links.of_namespace(MODEL_PROJECT, TRAINING_RUN, _waits_in_project),
             links.of_namespace(DATASET_VERSION, TRAINING_RUN, _waits_in_project),
             links.of_namespace(FEATURE_SET, TRAINING_RUN, _waits_in_project),
@@ -73,6 +81,15 @@ class TrainingRunController:
     def plan(self, snapshot: TrainingRunSnapshot, now: datetime) -> Plan:
         """Decide; pure."""
         return plan(snapshot, now, self._runner, self._engines, self._pipeline_digest())
+
+
+def _run_of(obj: Object, stores: Stores) -> list[Key]:
+    """The TrainingRun that a Workflow, or a pod of one, works for."""
+    found = (obj["metadata"].get("labels") or {}).get(RUN_LABEL)
+    if not found:
+        return []
+    runs = stores.where(TRAINING_RUN, {("status", "pipelineRun", "id"): str(found)})
+    return [TRAINING_RUN.key_of(each) for each in runs]
 
 
 def _waiting(runs: Sequence[Object]) -> list[Key]:

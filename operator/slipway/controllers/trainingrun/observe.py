@@ -17,7 +17,7 @@ from slipway.api.modelrollout import ModelRollout
 from slipway.api.modelversion import ModelVersion
 from slipway.api.platform import Platform
 from slipway.api.trainingrun import TrainingRun
-from slipway.controllers.computepool.quota import Holding, holdings
+from slipway.controllers.computepool.quota import Holding, holdings, holdings_of_runs
 from slipway.controllers.shared import links
 from slipway.controllers.shared.typed import Subject, age_key, read, read_all, subject
 from slipway.controllers.shared.work import owner
@@ -59,7 +59,8 @@ class TrainingRunSnapshot:
     :param source_versions: DatasetVersions that the FeatureSets' values were computed from, by name
     :param stable: version that serves users now
     :param recorded: ModelVersions of the project, by name
-    :param run, facts: what the engine knows; None where there is no engine of that name
+    :param engine: where it was started, or would be; None without a Platform
+    :param run, facts: what the engine knows; None without a Platform
     """
 
     subject: Subject[TrainingRun]
@@ -71,6 +72,7 @@ class TrainingRunSnapshot:
     pool: PoolFacts | None = None
     stable: ModelVersion | None = None
     recorded: Mapping[str, ModelVersion] = field(default_factory=dict)
+    engine: str | None = None
     run: Run | None = None
     facts: Any = None
 
@@ -88,17 +90,21 @@ async def observe(io: Io, artifacts: Artifacts, engines: Engines, key: Key) -> T
     feature_sets = {
         each.name: read(io, FEATURE_SET, FeatureSet, each.name, namespace) for each in spec.feature_set_refs
     }
-    run, facts = None, None
-    if platform is not None and platform.spec.pipelines.engine in engines:
+    engine, run, facts = None, None, None
+    if platform is not None:
         status = found.typed.status
+        started = status.start_time is not None
+        # A run stays with its engine though the Platform changes to another one.
+        engine = (status.engine if started else None) or platform.spec.pipelines.engine
         run = Run(
             owner(found.typed, spec.project_ref.name),
             found.raw,
             Location.of(platform),
             attempt=status.attempt or 1,
-            started=status.start_time is not None,
+            started=started,
+            platform=platform,
         )
-        facts = await engines[platform.spec.pipelines.engine].observe(io, artifacts, run)
+        facts = await engines[engine].observe(io, artifacts, run)
     versions = [
         each
         for each in read_all(io, MODEL_VERSION, ModelVersion, namespace)
@@ -114,6 +120,7 @@ async def observe(io: Io, artifacts: Artifacts, engines: Engines, key: Key) -> T
         await _pool(io, found) if spec.pool_ref is not None else None,
         _stable(io, found, versions),
         {each.metadata.name: each for each in versions},
+        engine,
         run,
         facts,
     )
@@ -146,6 +153,11 @@ async def _pool(io: Io, found: Subject[TrainingRun]) -> PoolFacts:
         for each in holdings(name, objects)
         if not (each.kind == "Job" and each.namespace == found.namespace and each.name in own)
     )
+    held += tuple(
+        each
+        for each in holdings_of_runs(pool, io.where(TRAINING_RUN, {("spec", "poolRef", "name"): name}))
+        if (each.namespace, each.name) != (found.namespace, found.typed.metadata.name)
+    )
     ahead = tuple(
         each for each in read_all(io, TRAINING_RUN, TrainingRun, found.namespace) if _is_ahead(each, found.typed)
     )
@@ -160,7 +172,8 @@ def _is_ahead(other: TrainingRun, run: TrainingRun) -> bool:
     if other.status.phase is None:
         return True
     reasons = {each.reason for each in other.status.conditions or () if each.type == "Succeeded"}
-    return other.status.phase == "Pending" and other.status.job is None and "WaitingForPool" in reasons
+    begun = other.status.job is not None or other.status.pipeline_run is not None
+    return other.status.phase == "Pending" and not begun and "WaitingForPool" in reasons
 
 
 def _stable(io: Io, found: Subject[TrainingRun], versions: list[ModelVersion]) -> ModelVersion | None:

@@ -19,6 +19,8 @@ from slipway.runtime.conditions import Conditions, timestamp
 from slipway.runtime.controller import Action, Create, Plan
 
 LOOK_SECONDS = 60.0
+CANCEL_SECONDS = 5.0
+"""Between two looks at a run that is being ended."""
 
 _STAGES = get_args(Stage)
 
@@ -28,7 +30,7 @@ def plan(snapshot: TrainingRunSnapshot, now: datetime, runner: Runner, engines: 
     run = snapshot.subject.typed
     if run.status.phase in ENDED:
         return Plan(finalizer="drop")
-    engine = engines.get(snapshot.platform.spec.pipelines.engine) if snapshot.platform is not None else None
+    engine = engines[snapshot.engine] if snapshot.engine is not None else None
     known = engine is not None and snapshot.run is not None and engine.known(snapshot.facts)
     if snapshot.subject.deleting:
         return _cancelled(snapshot, engine)
@@ -55,7 +57,9 @@ def _cancelled(snapshot: TrainingRunSnapshot, engine: PipelineEngine[Any] | None
     if engine is None or snapshot.run is None:
         return Plan(finalizer="drop")
     actions = engine.cancel(snapshot.run, snapshot.facts)
-    return Plan(actions, finalizer="keep" if actions else "drop")
+    if not actions:
+        return Plan(finalizer="drop")
+    return Plan(actions, requeue_after=CANCEL_SECONDS, finalizer="keep")
 
 
 def _order(snapshot: TrainingRunSnapshot, now: datetime, runner: Runner, pipeline_digest: str, *, start: bool) -> Order:
@@ -108,14 +112,14 @@ def _status(snapshot: TrainingRunSnapshot, state: RunState, now: datetime) -> di
     conditions.set("Succeeded", "False" if failed else "Unknown", state.reason, state.message)
     if failed:
         conditions.true("Stalled", state.reason, state.message)
-    assert snapshot.platform is not None
     fields = _kept(status)
     fields.update(
         phase=state.phase,
         attempt=max(state.attempt, status.attempt or 1),
-        engine=snapshot.platform.spec.pipelines.engine,
+        engine=snapshot.engine,
         start_time=status.start_time or timestamp(now),
         job=state.job,
+        pipeline_run=state.pipeline_run or status.pipeline_run,
     )
     if state.stage in _STAGES:
         fields["stage"] = state.stage

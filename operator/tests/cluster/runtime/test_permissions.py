@@ -8,6 +8,7 @@ import pytest
 
 from slipway.runtime.client import Client
 from slipway.runtime.conditions import is_true
+from slipway.runtime.controller import Watch
 from slipway.runtime.resources import CONFIG_MAP, EVENT, GROUP, Object, ResourceType
 
 pytestmark = pytest.mark.usefixtures("toy_crds")
@@ -88,5 +89,25 @@ async def test_the_whole_life_of_an_object_with_least_privilege(
     await eventually(gone)
     assert "Forbidden" not in caplog.text
     assert "forbidden" not in caplog.text
+    await client.delete(CLUSTER_ROLE_BINDING.key(namespace))
+    await client.delete(CLUSTER_ROLE.key(namespace))
+
+
+async def test_what_may_not_be_watched_is_left_out_where_it_is_optional(
+    client: Client, namespace: str, toy: Any, start_operator: Any, eventually: Any, control_plane: Any
+) -> None:
+    await client.apply(CLUSTER_ROLE, role(namespace))
+    await client.apply(CLUSTER_ROLE_BINDING, binding(namespace, namespace))
+    extra = ResourceType("", "v1", "ReplicationController", "replicationcontrollers", optional=True)
+
+    class Curious(toy.controller):  # type: ignore[misc]
+        @property
+        def watches(self) -> tuple[Watch, ...]:
+            return (*super().watches, Watch(extra, lambda _, __: ()))
+
+    await client.create(toy.type, toy.widget(namespace, "a", text="x"))
+    operator = await start_operator([Curious()], kubeconfig=str(control_plane.kubeconfig(user=namespace)))
+    await eventually(lambda: operator.engine is not None and operator.engine.stores.synced)
+    assert operator.engine.stores.list(extra) == []
     await client.delete(CLUSTER_ROLE_BINDING.key(namespace))
     await client.delete(CLUSTER_ROLE.key(namespace))

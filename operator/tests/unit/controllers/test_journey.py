@@ -289,7 +289,7 @@ async def test_a_store_that_is_down_loses_and_repeats_nothing(world: World) -> N
     assert len(world.asked) == len(set(world.asked)) == 4
 
 
-async def test_the_engine_of_a_later_day_is_named_plainly(world: World) -> None:
+async def test_a_pipelines_endpoint_that_does_not_answer_is_named_plainly(world: World) -> None:
     everything(world)
     spec = copy.deepcopy(world.get(PLATFORM, "default"))["spec"]
     spec["pipelines"] = {"engine": "KubeflowPipelines", "kubeflowPipelines": {"endpoint": "http://kfp:8888"}}
@@ -298,9 +298,12 @@ async def test_the_engine_of_a_later_day_is_named_plainly(world: World) -> None:
     await live(world)
     (run,) = world.all(TRAINING_RUN)
     state, reason, message = ready(run, "Succeeded")
+    assert (state, reason) == ("False", "EndpointUnavailable")
+    assert "http://kfp:8888" in message
+    assert "pipelineRun" not in run["status"]
+    state, reason, message = ready(world.get(PLATFORM, "default"))
     assert (state, reason) == ("False", "EngineNotAvailable")
-    assert "spec.pipelines.engine" in message
-    assert ready(world.get(PLATFORM, "default"))[1] == "EngineNotAvailable"
+    assert message.startswith("pipelines: The pipelines endpoint http://kfp:8888: ")
 
 
 async def test_user_code_that_raises_ends_the_run_with_its_sentence(world: World) -> None:

@@ -18,11 +18,16 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
 from slipway.adapters.artifacts import Artifacts, Location
-from slipway.adapters.engines import engines
+from slipway.adapters.engines import KubeflowEngine, LocalEngine
+from slipway.adapters.engines.base import Engines
+from slipway.adapters.kfp.api import KfpApi, Wire
+from slipway.adapters.kfp.port import Kubeflow
 from slipway.adapters.network import Network
+from slipway.adapters.outbound import Refused, Request
 from slipway.adapters.secrets import Secrets
 from slipway.contracts.digests import digest_json
 from slipway.contracts.jobs import SourceObject
+from slipway.controllers import pipeline_ir
 from slipway.controllers.computepool import ComputePoolController
 from slipway.controllers.dataset import DatasetController
 from slipway.controllers.datasetversion import DatasetVersionController
@@ -224,23 +229,30 @@ class MemoryApi:
             raise errors.Forbidden(403, "Forbidden", f"namespace {key.namespace} is being terminated")
 
 
+async def unanswered(request: Request) -> tuple[int, bytes]:
+    """No pipelines endpoint answers."""
+    raise Refused(f"nothing listens at {request.url}.")
+
+
 class World:
     """A cluster in memory with all controllers of data, features, training and records."""
 
-    def __init__(self) -> None:
+    def __init__(self, wire: Wire = unanswered) -> None:
         self.now = START
         self.api = MemoryApi(lambda: self.now)
         self.secrets = Secrets(clock=lambda: self.now.timestamp())
         self.artifacts = MemoryArtifacts(self.secrets)
         runner = Runner("runner:1")
+        self.kfp = Kubeflow(KfpApi(self.secrets, wire=wire), clock=lambda: self.now.timestamp())
+        known: Engines = {"Local": LocalEngine(), "KubeflowPipelines": KubeflowEngine(self.kfp, pipeline_ir)}
         self.controllers: list[Controller[Any]] = [
-            PlatformController(self.artifacts, QuietNetwork()),
+            PlatformController(self.artifacts, QuietNetwork(), known),
             ComputePoolController(),
             ModelProjectController(self.secrets, lambda: PIPELINE),
             DatasetController(self.artifacts, runner),
             DatasetVersionController(self.artifacts, runner),
             FeatureSetController(self.artifacts, runner),
-            TrainingRunController(self.artifacts, runner, engines(), lambda: PIPELINE),
+            TrainingRunController(self.artifacts, runner, known, lambda: PIPELINE),
             ModelVersionController(self.artifacts, runner),
         ]
         self.types = watched_types(self.controllers)
@@ -397,8 +409,10 @@ def _argument(job: Object, name: str) -> str:
 
 
 def _selected(type_: ResourceType, obj: Object) -> bool:
-    """Whether a watch with the type's selector, `NAME=VALUE` or `NAME in (A,B)`, delivers the object."""
+    """Whether a watch with the type's selector, `NAME`, `NAME=VALUE` or `NAME in (A,B)`, delivers the object."""
     name, _, values = type_.selector.replace(" in ", "=").partition("=")
+    if name and not values:
+        return name in (obj["metadata"].get("labels") or {})
     return not name or (obj["metadata"].get("labels") or {}).get(name) in values.strip("()").split(",")
 
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import yaml
 
+from slipway.adapters.kfp.api import TOKEN_PATH
 from slipway.lint import lint
 from slipway.runtime.settings import Settings
 
 MANIFESTS = Path(__file__).parents[4] / "manifests"
+CHART = Path(__file__).parents[4] / "charts" / "slipway"
 
 
 def objects(file: str) -> list[dict[str, Any]]:
@@ -45,6 +47,13 @@ def test_the_operators_settings_exist() -> None:
     given = {each["name"] for each in container["env"] if each["name"].startswith("SLIPWAY_")}
     assert given <= known
     assert {"SLIPWAY_NAMESPACE", "SLIPWAY_RUNNER_IMAGE", "SLIPWAY_SERVER_IMAGE"} <= given
+
+
+def test_the_operators_token_is_mounted_where_it_is_read() -> None:
+    template = (CHART / "templates" / "deployment.yaml").read_text()
+    folder, _, name = TOKEN_PATH.rpartition("/")
+    assert f"{{name: kfp-token, mountPath: {folder}, readOnly: true}}" in template
+    assert f"path: {name}\n" in template
 
 
 def test_the_lease_that_may_be_written_is_the_one_that_is_used() -> None:

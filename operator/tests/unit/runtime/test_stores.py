@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway.runtime.resources import CONFIG_MAP, JOB, Object
+from slipway.runtime.resources import CONFIG_MAP, JOB, WORKFLOW, Object
 from slipway.runtime.stores import Store, Stores, trim
 
 
@@ -114,3 +114,15 @@ def test_several_fields_must_all_have_their_values() -> None:
     assert [each["metadata"]["name"] for each in found] == ["b"]
     assert [each["metadata"]["name"] for each in store.list("n", {"team": "a"})] == ["a"]
     assert store.list("n", {"team": "c"}) == []
+
+
+def test_of_a_large_type_only_what_wakes_is_kept() -> None:
+    store = Store(WORKFLOW)
+    meta = {"name": "w", "namespace": "a", "uid": "1", "resourceVersion": "1", "labels": {"pipeline/runid": "r"}}
+    status = {"phase": "Running", "nodes": {"n": {"message": "much"}}}
+    store.put(
+        {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": meta, "spec": {}, "status": status}
+    )
+    (kept,) = store.list("a", {"pipeline/runid": "r"})
+    assert kept["status"] == {"phase": "Running"}
+    assert "spec" not in kept

@@ -60,6 +60,8 @@ class RunArguments(Contract):
     run_uid: str
     pipeline_digest: str
     model_prefix: str
+    result: str | None = None
+    """Key to which the RegisterResult is written as well, where nobody else can hand it over."""
 
 
 class Arguments(Contract):
@@ -71,9 +73,9 @@ class Arguments(Contract):
     run: RunArguments
 
     @classmethod
-    def of(cls, request: TrainingRequest) -> Arguments:
-        """The parameters of a run."""
-        given = {name: getattr(request, name) for name in type(request).model_fields}
+    def of(cls, request: TrainingRequest, result: str | None = None) -> Arguments:
+        """The parameters of a run. `result`: key to which the judge writes its answer as well."""
+        given = {name: getattr(request, name) for name in type(request).model_fields} | {"result": result}
 
         def part(model: type[Contract]) -> Contract:
             return model(**{name: given[name] for name in model.model_fields})

@@ -29,6 +29,9 @@ TASKS: dict[str, TaskInfo] = {
 }
 """Tasks that run the team's code (`train`, and `evaluate`, which unpickles its model) have no credentials at all."""
 
+TERMINATION_LOG = "SLIPWAY_TERMINATION_LOG"
+"""Variable with the path of the container's termination message, on engines where a task has a container of its own."""
+
 STORE_VARIABLES, FEAST_VARIABLES = "SLIPWAY_S3_", "SLIPWAY_FEAST_"
 
 ENVIRONMENT = {
