@@ -128,6 +128,7 @@ async def test_consumers_and_a_bad_candidate_on_a_real_gateway(
     async with steadily(gateway, caller) as codes:
         await client.merge(director.key, {"spec": {"consumers": consumers(namespace, "old", "new")}})
         await eventually(lambda: answers(gateway, {"x-api-key": NEW_KEY}, 200), seconds=30, pause=0.2)
+        await asyncio.sleep(1)  # each thread of Envoy takes new rules in by itself
         caller["x-api-key"] = NEW_KEY
         await client.merge(director.key, {"spec": {"consumers": consumers(namespace, "new")}})
         await eventually(lambda: answers(gateway, {"x-api-key": KEY}, 401), seconds=30, pause=0.2)

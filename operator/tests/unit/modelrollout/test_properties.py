@@ -400,8 +400,9 @@ class Run:
             self.world.put(HTTP_ROUTE, {**route, "spec": spec})
 
     def _servers_deleted(self, number: object) -> None:
-        """Somebody deletes a version's InferenceService."""
+        """Somebody deletes a version's InferenceService: a candidate begins anew, perhaps within the same second."""
         if number in self.names:
+            self.laws.attempt = Attempt()
             self.world.remove(INFERENCE_SERVICE, self.world.service(self.names[int(str(number))]))
 
     def calm(self, last: Spec) -> None:
