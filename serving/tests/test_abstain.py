@@ -191,6 +191,7 @@ def record_of(server: Server) -> str:
     return str(server.predict(FLIGHT).headers["x-request-id"])
 
 
+@pytest.mark.slow
 def test_the_baseline_answers_and_says_so(server: Server, falling_back: Server) -> None:
     plain = server.predict(*flights()).json()["predictions"]
     found = falling_back.predict(*flights()).json()["predictions"]
@@ -204,6 +205,7 @@ def test_the_baseline_answers_and_says_so(server: Server, falling_back: Server) 
     assert falling_back.client.get("/metrics").text.count("slipway_baseline_seconds_count") > 0
 
 
+@pytest.mark.slow
 def test_answers_are_counted_by_who_gave_them(server: Server, silent: Server, falling_back: Server) -> None:
     for one, asked in ((server, {"model"}), (silent, {"model", "none"}), (falling_back, {"model", "baseline"})):
         before = answered(one)
@@ -225,6 +227,7 @@ def v2(server: Server) -> dict[str, Any]:
     return {output["name"]: output for output in answer.json()["outputs"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["silent", "falling_back"])
 def test_protocol_v2_says_the_same(which: str, request: pytest.FixtureRequest) -> None:
     one: Server = request.getfixturevalue(which)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.search import some
 
 from slipway.contracts.digests import canonical_json, digest_bytes
 
@@ -101,19 +102,20 @@ def test_manifest_without_the_model(folder: Path) -> None:
     assert "does not list model.joblib" in refused(folder)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("SLIPWAY_FEATURES_TIMEOUT_MS", "soon"),
-        ("SLIPWAY_FEATURES_ON_MISSING", "Maybe"),
-        ("SLIPWAY_DRAIN_SECONDS", "-1"),
-        ("SLIPWAY_REQUESTS_KEPT", "nan"),
-        ("SLIPWAY_ABSTAIN_BELOW", "0.5"),
-        ("SLIPWAY_ABSTAIN_BELOW", "1.01"),
-        ("SLIPWAY_ABSTAIN_FALLBACK", "Guess"),
-    ],
-)
-def test_bad_setting(folder: Path, name: str, value: str) -> None:
+BAD_SETTINGS = [
+    ("SLIPWAY_FEATURES_TIMEOUT_MS", "soon"),
+    ("SLIPWAY_FEATURES_ON_MISSING", "Maybe"),
+    ("SLIPWAY_DRAIN_SECONDS", "-1"),
+    ("SLIPWAY_REQUESTS_KEPT", "nan"),
+    ("SLIPWAY_ABSTAIN_BELOW", "0.5"),
+    ("SLIPWAY_ABSTAIN_BELOW", "1.01"),
+    ("SLIPWAY_ABSTAIN_FALLBACK", "Guess"),
+]
+
+
+@pytest.mark.parametrize("setting", some(BAD_SETTINGS, 2), ids="=".join)
+def test_bad_setting(folder: Path, setting: tuple[str, str]) -> None:
+    name, value = setting
     sentence = refused(folder, **{name: value})
     assert sentence.startswith(f"{name} is {value!r}: set ")
 

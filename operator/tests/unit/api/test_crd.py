@@ -32,6 +32,7 @@ def test_generated_files_are_up_to_date() -> None:
     assert drift(ROOT) == []
 
 
+@pytest.mark.slow
 def test_drift_is_found_and_repaired(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path)
     assert main(["--check", "--root", str(tmp_path)]) == 0

@@ -184,6 +184,7 @@ async def test_a_story_has_its_end(name: str) -> None:
     assert len(world.witness.calls) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", some(["after", "before"], 1))
 @pytest.mark.parametrize("name", _NAMES)
 async def test_the_operator_is_killed_at_every_call(name: str, when: When) -> None:

@@ -94,6 +94,7 @@ def test_crds_are_printed() -> None:
     assert printed == [kind.kind_name for kind in KINDS]
 
 
+@pytest.mark.slow
 def test_crds_are_generated_into_a_repository_only(tmp_path: Path) -> None:
     refused = runner.invoke(crds, ["generate", "--root", str(tmp_path)])
     assert refused.exit_code == 2
