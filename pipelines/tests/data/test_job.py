@@ -115,6 +115,7 @@ def test_outage_is_an_exit_code(module_store: ObjectStore) -> None:
     assert "the environment lacks SLIPWAY_S3_ENDPOINT" in log
 
 
+@pytest.mark.slow
 def test_sigterm_ends_at_once_while_duckdb_computes(module_store: ObjectStore, january: IngestRequest) -> None:
     slow = "count(*) FILTER (WHERE list_sum(list_transform(range(200000), lambda x: sin(x) + arr_delay)) > 0) >= 0"
     request = IngestRequest.model_validate(january.wire() | {"quality": [{"name": "slow", "expect": slow}]})

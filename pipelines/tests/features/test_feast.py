@@ -105,6 +105,7 @@ def test_values_are_online_and_pruned(world: Any, client: Client, feast_environm
     assert run_features_teardown(teardown, world.store, progress).removed == []
 
 
+@pytest.mark.slow
 def test_view_of_a_serving_model_stays(world: Any, client: Client, feast_environment: dict[str, str]) -> None:
     from feast import FeatureService
 
