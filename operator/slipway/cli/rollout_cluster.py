@@ -65,6 +65,18 @@ class View:
     events: list[Happening] = field(default_factory=list)
 
 
+def connected(kubeconfig: Path | None, context: str | None, namespace: str | None) -> tuple[Any, str]:
+    """A client of the cluster that the caller means, and the namespace. RolloutError when there is none."""
+    file = str(kubeconfig) if kubeconfig else None
+    try:
+        api = config.new_client_from_config(config_file=file, context=context)
+        contexts, active = config.list_kube_config_contexts(config_file=file)
+    except ConfigException as error:
+        raise RolloutError(f"No cluster to ask: {error}. Set --kubeconfig or KUBECONFIG.") from None
+    chosen = next((each for each in contexts if each["name"] == context), active)
+    return api, namespace or chosen["context"].get("namespace") or "default"
+
+
 @contextmanager
 def sentences() -> Iterator[None]:
     """Every answer of the cluster that is none becomes a sentence."""
@@ -92,17 +104,9 @@ class RolloutCluster:
     """
 
     def __init__(self, kubeconfig: Path | None, context: str | None, namespace: str | None) -> None:
-        file = str(kubeconfig) if kubeconfig else None
-        try:
-            api = config.new_client_from_config(config_file=file, context=context)
-            contexts, active = config.list_kube_config_contexts(config_file=file)
-        except ConfigException as error:
-            raise RolloutError(f"No cluster to ask: {error}. Set --kubeconfig or KUBECONFIG.") from None
-        chosen = next((each for each in contexts if each["name"] == context), active)
-        self.namespace = namespace or chosen["context"].get("namespace") or "default"
-        self._api: Any = api
-        self._core: Any = client.CoreV1Api(api)
-        self._custom: Any = client.CustomObjectsApi(api)
+        self._api, self.namespace = connected(kubeconfig, context, namespace)
+        self._core: Any = client.CoreV1Api(self._api)
+        self._custom: Any = client.CustomObjectsApi(self._api)
 
     # ---- reads -------------------------------------------------------------------------------------------------------
     def rollout(self, name: str) -> ModelRollout:

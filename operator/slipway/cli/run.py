@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import typer
-from kubernetes import client, config
+from kubernetes import client
 from kubernetes.client.exceptions import ApiException
-from kubernetes.config.config_exception import ConfigException
 
 from slipway.adapters.labels import STAGE
 from slipway.api.meta import GROUP, VERSION
 from slipway.api.trainingrun import TrainingRun
-from slipway.cli.rollout_cluster import RolloutError, sentences
+from slipway.cli.rollout_cluster import RolloutError, connected, sentences
 from slipway.runtime.resources import label_value, owner_label
 
 app = typer.Typer(
@@ -59,14 +58,7 @@ class KubeCluster:
     """One namespace of a cluster."""
 
     def __init__(self, kubeconfig: Path | None, context: str | None, namespace: str | None) -> None:
-        file = str(kubeconfig) if kubeconfig else None
-        try:
-            api = config.new_client_from_config(config_file=file, context=context)
-            contexts, active = config.list_kube_config_contexts(config_file=file)
-        except ConfigException as error:
-            raise RolloutError(f"No cluster to ask: {error}. Set --kubeconfig or KUBECONFIG.") from None
-        chosen = next((each for each in contexts if each["name"] == context), active)
-        self.namespace = namespace or chosen["context"].get("namespace") or "default"
+        api, self.namespace = connected(kubeconfig, context, namespace)
         self._core: Any = client.CoreV1Api(api)
         self._custom: Any = client.CustomObjectsApi(api)
 

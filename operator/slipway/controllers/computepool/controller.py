@@ -106,12 +106,13 @@ def _offer(node: Object, resource: str) -> Decimal:
 
 
 def _pool_of(obj: Object, stores: Stores) -> Iterable[Key]:
-    name = (obj["metadata"].get("labels") or {}).get(labels.POOL)
-    key = COMPUTE_POOL.key(name) if name else None
-    return (key,) if key is not None and stores.get(key) is not None else ()
+    return _known((obj["metadata"].get("labels") or {}).get(labels.POOL), stores)
 
 
 def _pool_of_run(run: Object, stores: Stores) -> Iterable[Key]:
-    name = (run["spec"].get("poolRef") or {}).get("name")
+    return _known((run["spec"].get("poolRef") or {}).get("name"), stores)
+
+
+def _known(name: str | None, stores: Stores) -> Iterable[Key]:
     key = COMPUTE_POOL.key(name) if name else None
     return (key,) if key is not None and stores.get(key) is not None else ()

@@ -253,7 +253,7 @@ def _start(state: State, experiment: Experiment, now: datetime) -> None:
 
 def _elapsed(snapshot: Snapshot, run: ExperimentStatus, now: datetime) -> timedelta:
     began = parse_time(run.started_at or run.begun_at)
-    return snapshot.lived.now(began, now) - began
+    return snapshot.lived.passed(began, now)
 
 
 # ---- who leaves ------------------------------------------------------------------------------------------------------

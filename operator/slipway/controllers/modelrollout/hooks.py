@@ -261,7 +261,7 @@ class Hooks:
         if self._state.position is None:
             return 0
         began = self._state.position.started_at
-        return int((self._snapshot.lived.now(began, self._now) - began) / parse_duration(hook.interval))
+        return int(self._snapshot.lived.passed(began, self._now) / parse_duration(hook.interval))
 
     def _on_failure(self, said: OnFailure | None) -> OnFailure:
         return said or ("Reject" if self._snapshot.rollout.spec.rollback.automatic else "Halt")

@@ -145,7 +145,7 @@ def _retire(snapshot: Snapshot, member: Member, weights: Weights, now: datetime)
         return
     if member.drained_at is None:
         member.drained_at = now
-    drained = snapshot.lived.now(member.drained_at, now) - member.drained_at
+    drained = snapshot.lived.passed(member.drained_at, now)
     pin, server = snapshot.pins.get(member.service), snapshot.servers.get(member.service)
     if pin is not None and drained >= DRAIN:
         yield Delete(HTTP_ROUTE.key(gw.pin_of(member.service, snapshot.name), snapshot.namespace), pin.uid)
@@ -166,7 +166,7 @@ def next_removal(snapshot: Snapshot, state: State, now: datetime) -> float | Non
     lived, left = snapshot.lived, []
     for member in state.members.values():
         if member.drained_at is not None:
-            drained = lived.now(member.drained_at, now) - member.drained_at
+            drained = lived.passed(member.drained_at, now)
             left += [delay - drained for delay in (DRAIN, DRAIN + SETTLE)]
         if member.keep_until is not None:
             left.append(member.keep_until - lived.now(member.keep_until, now))

@@ -33,6 +33,10 @@ class Lived:
         """The present moment, to be compared with a time in the status; `now` for a time that is not written yet."""
         return self.steady.get(timestamp(since), now)
 
+    def passed(self, since: datetime, now: datetime) -> timedelta:
+        """What has passed since a time in the status."""
+        return self.now(since, now) - since
+
 
 @dataclass
 class _Memory:

@@ -177,8 +177,8 @@ def _is_attached(snapshot: Snapshot, service: str) -> bool:
 def _is_late(snapshot: Snapshot, state: State) -> bool:
     """Whether servers have been missing for longer than they may; an outage, or a clock that steps, does not count."""
     position = state.position
-    step = f"{position.index}@{timestamp(position.started_at)}" if position is not None else "starting"
-    missing = snapshot.lived.lasted.get(waiting.lacking(f"{state.candidate}/{state.attempts}/{step}"), 0.0)
+    begun = (position.index, timestamp(position.started_at)) if position is not None else None
+    missing = snapshot.lived.lasted.get(waiting.lacking(waiting.attempt(state.candidate, state.attempts, begun)), 0.0)
     return missing > parse_duration(snapshot.rollout.spec.progress_deadline).total_seconds()
 
 
@@ -570,4 +570,4 @@ def _analyzed(snapshot: Snapshot, state: State, step: Step, progress: Progress, 
 def elapsed(snapshot: Snapshot, state: State, now: datetime) -> timedelta:
     """How long the present step has lasted."""
     began = state.position.started_at if state.position is not None else now
-    return snapshot.lived.now(began, now) - began
+    return snapshot.lived.passed(began, now)

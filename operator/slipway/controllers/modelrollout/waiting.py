@@ -59,8 +59,17 @@ def attempt_of(status: ModelRolloutStatus) -> str:
     """Names the present step of the present attempt with the present candidate."""
     if status.candidate is None:
         return f"{status.stable}/promoted"
-    step = f"{status.step.index}@{status.step.started_at}" if status.step else "starting"
-    return f"{status.candidate}/{status.attempts or 0}/{step}"
+    begun = (status.step.index, status.step.started_at) if status.step else None
+    return attempt(status.candidate, status.attempts or 0, begun)
+
+
+def attempt(candidate: str | None, attempts: int, begun: tuple[int, str] | None) -> str:
+    """Names a step of an attempt with a candidate.
+
+    :param begun: the step's index and when it began; None while the candidate's servers start
+    """
+    step = f"{begun[0]}@{begun[1]}" if begun is not None else "starting"
+    return f"{candidate}/{attempts}/{step}"
 
 
 def lacking(attempt: str) -> str:

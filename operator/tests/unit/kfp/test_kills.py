@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from kfpcontract import faults
 from kfpcontract.machinery import Ending, Execution
-from support.search import some
 from unit.kfp.world import NS, KfpWorld, Point, When
 
 from slipway.runtime.resources import MODEL_VERSION
@@ -173,9 +172,6 @@ STORIES = {
     )
 }
 LEAST_POINTS = 50
-QUICK = ("it succeeds",)
-"""Told with every kill by `make test`; the others are slow, and told there without."""
-_NAMES = [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in STORIES]
 
 
 @pytest.mark.parametrize("name", STORIES)
@@ -185,8 +181,8 @@ async def test_a_story_has_its_end(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when", some(["after", "before"], 1))
-@pytest.mark.parametrize("name", _NAMES)
+@pytest.mark.parametrize("when", ["after", "before"])
+@pytest.mark.parametrize("name", STORIES)
 async def test_the_operator_is_killed_at_every_call(name: str, when: When) -> None:
     story = STORIES[name]
     calls = (await story.told()).witness.calls
@@ -202,7 +198,7 @@ async def test_the_operator_is_killed_at_every_call(name: str, when: When) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when", some(["after", "before"], 1))
+@pytest.mark.parametrize("when", ["after", "before"])
 async def test_an_operator_that_sees_no_workflows_is_killed_at_every_call(when: When) -> None:
     story = STORIES["it succeeds"]
     calls = (await story.told(blind=True)).witness.calls
