@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from slipway_pipelines.errors import OutageError
+from slipway_server.instrumentation import without_typeguard
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -103,7 +104,7 @@ class FeastDatabase:
 def load_feast() -> None:
     """Imports Feast, which takes seconds: call it in a thread while other work goes on. Its warnings are its own."""
     os.environ.setdefault("FEAST_USAGE", "False")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), without_typeguard():
         warnings.simplefilter("ignore")
         import feast
         import feast.infra.online_stores.postgres_online_store.postgres

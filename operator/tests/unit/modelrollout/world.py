@@ -611,7 +611,8 @@ class World:
         """A world in which a first version serves everybody."""
         name = self.add_version(1)
         self.run_until("Healthy")
-        self.run(30)
+        for _ in range(6):
+            self.step(5)
         return name
 
 
