@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 # Python reads what it compiled once: without this, an environment that forbids bytecode pays 10 s for an import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup lock generate lint test test-rollouts test-slow e2e demo bench cluster clean
+.PHONY: help setup lock generate lint control-plane test test-rollouts test-slow e2e demo bench cluster clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9_-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,13 +65,16 @@ lint: setup ## Formatting, lint, types, import layers, generated files
 	@$(PY) -m benchmarks.page --check
 	@$(RUNNER_PY) -m slipway_pipelines.features.repo --from examples/flight-delays/manifests --out feature_repo --check
 
-test: setup lint ## Unit tests, and tests on a real kube-apiserver and etcd
+control-plane: .venv/.ready
 	@$(PY) -m slipway.cli.main cluster build --only kube-apiserver,etcd
+
+# Where nothing is built yet, the compiler works while packages are downloaded and types are checked.
+test: ## Unit tests, and tests on a real kube-apiserver and etcd
+	@$(MAKE) --no-print-directory --jobs 2 control-plane lint
 	@$(PY) -m pytest -n 4 -p support.side_by_side $(SIDE_BY_SIDE) $(PYTEST_ARGS) operator/tests e2e/tests
 	@$(RUNNER_PY) -m pytest -n 3 $(SIDE_BY_SIDE) $(PYTEST_ARGS) serving/tests pipelines/tests examples/flight-delays/tests
 
-test-rollouts: setup ## Rollouts on a real kube-apiserver, gateway and Envoy, with requests; long histories: minutes
-	@$(PY) -m slipway.cli.main cluster build --only kube-apiserver,etcd
+test-rollouts: setup control-plane ## Rollouts on a real kube-apiserver, gateway and Envoy, with requests; long histories: minutes
 	@SLIPWAY_SEARCH=thorough $(PY) -m pytest -n 4 -m "slow or law" --dist loadfile --no-loadscope-reorder --timeout 900 \
 	  $(PYTEST_ARGS) operator/tests e2e/tests
 
