@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from base64 import b64decode
 from typing import Any
 
 import pytest
-import yaml
 from cluster.modelrollout.director import NAME, Director, Eventually, rollout, serves
-from cluster.modelrollout.stage import PARENT
+from cluster.modelrollout.policies import CONSUMERS, accepting, make_key, policy_crds
 
 from slipway.adapters import access
 from slipway.adapters.envoy_stats import GatewayStatistics
 from slipway.controllers.modelrollout import Doors, ModelRolloutController
 from slipway.runtime.client import Client
-from slipway.runtime.errors import ApiError
 from slipway.runtime.resources import (
     BACKEND_TRAFFIC_POLICY,
     HTTP_ROUTE,
@@ -29,80 +23,10 @@ from slipway.runtime.resources import (
     SECURITY_POLICY,
     Object,
 )
-from slipway_cluster import gobuild
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 KEY, NEW_KEY = "k" * 24, "n" * 24
-CONSUMERS: list[Object] = [
-    {
-        "name": "site",
-        "apiKey": {"secretRefs": [{"name": "site-key"}]},
-        "purpose": "Warns of delays.",
-        "contact": "site@example.com",
-        "rateLimit": {"requests": 50, "per": "Second"},
-    },
-    {
-        "name": "crews",
-        "serviceAccountRef": {"namespace": "crews", "name": "planner"},
-        "purpose": "Plans crews.",
-        "contact": "#crews",
-    },
-]
-
-
-def policy_crds() -> list[Object]:
-    """Envoy Gateway's CRDs of the policies; the chart's files have a condition around them."""
-    chart = gobuild.module_folder("envoy-gateway", "github.com/envoyproxy/gateway") / "charts" / "gateway-crds-helm"
-    found = []
-    for plural in ("securitypolicies", "backendtrafficpolicies"):
-        text = (chart / "templates" / "generated" / f"gateway.envoyproxy.io_{plural}.yaml").read_text()
-        plain = "\n".join(line for line in text.splitlines() if not line.startswith("{{"))
-        found.append(yaml.load(plain, yaml.CSafeLoader))
-    return found
-
-
-@asynccontextmanager
-async def accepting(client: Client, namespace: str) -> AsyncIterator[None]:
-    """While the gateway accepts every SecurityPolicy."""
-
-    async def play() -> None:
-        while True:
-            with contextlib.suppress(ApiError):
-                for policy in await client.list(SECURITY_POLICY, namespace):
-                    await accept(client, policy)
-            await asyncio.sleep(0.2)
-
-    task = asyncio.create_task(play())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def accept(client: Client, policy: Object) -> None:
-    generation = policy["metadata"]["generation"]
-    ancestors = (policy.get("status") or {}).get("ancestors") or ()
-    if [each["conditions"][0]["observedGeneration"] for each in ancestors] == [generation]:
-        return
-    condition = {
-        "type": "Accepted",
-        "status": "True",
-        "reason": "Accepted",
-        "message": "",
-        "observedGeneration": generation,
-        "lastTransitionTime": "2026-11-23T08:00:00Z",
-    }
-    ancestor = {"ancestorRef": PARENT, "controllerName": "slipway.dev/test", "conditions": [condition]}
-    await client.replace_status(policy, SECURITY_POLICY, {"ancestors": [ancestor]})
-
-
-async def make_key(client: Client, namespace: str, name: str, key: str) -> None:
-    data = {"apiKey": b64encode(key.encode()).decode()}
-    manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "data": data}
-    await client.create(SECRET, manifest)
 
 
 async def test_consumers_wait_for_a_gateway_that_can_enforce_them_and_keys_rotate(
@@ -124,7 +48,7 @@ async def test_consumers_wait_for_a_gateway_that_can_enforce_them_and_keys_rotat
     assert access.closed_by(await client.get(HTTP_ROUTE.key(NAME, namespace)))
 
     # They come while it runs.
-    await install_crds(*policy_crds())
+    await install_crds(*policy_crds("securitypolicies", "backendtrafficpolicies"))
     async with accepting(client, namespace):
         await eventually(lambda: serves(director, first), seconds=120, pause=0.2)
         assert await condition("AccessEnforced", "True", "PoliciesAccepted")
