@@ -473,8 +473,8 @@ class Reason(StrEnum):
     )
     PolicyRefused = (
         "PolicyRefused",
-        "The gateway refuses the policy that says who may call.",
-        "The message has the gateway's words; remove another SecurityPolicy of the same routes, if it names one.",
+        "The gateway refuses the policy that says who may call, or how often.",
+        "The message has the gateway's words; remove another policy of the same routes and kind, if it names one.",
     )
     EnforcementUnsupported = (
         "EnforcementUnsupported",

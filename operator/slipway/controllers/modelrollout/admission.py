@@ -206,7 +206,8 @@ def _remove(snapshot: Snapshot, keep: frozenset[str]) -> list[Action]:
 
 # ---- what is said ----------------------------------------------------------------------------------------------------
 def state_access(conditions: Conditions, snapshot: Snapshot, now: datetime) -> None:
-    """`AccessEnforced`, only with consumers; `ConsumersAdmitted`, only while one of them cannot be let in."""
+    """`AccessEnforced`, only with consumers; what else is amiss only while it is: `ConsumersAdmitted` when one of them
+    cannot be let in, `RateLimitsEnforced` when the gateway refuses their limits."""
     if not _wanted(snapshot):
         return
     reason, message = why_not_enforced(snapshot)
@@ -224,6 +225,13 @@ def state_access(conditions: Conditions, snapshot: Snapshot, now: datetime) -> N
         problems.append("The API server does not tell who signs tokens of ServiceAccounts: none of them is let in.")
     if problems:
         conditions.false("ConsumersAdmitted", Reason.CredentialUnusable, " ".join(problems))
+    limits = snapshot.access.policies.get(f"{_LIMITS}/{access.limits_name(snapshot.name)}")
+    if limits is not None and limits.standing.word == "Refused" and _limits(snapshot):
+        message = (
+            f"The gateway refuses BackendTrafficPolicy {access.limits_name(snapshot.name)}:"
+            f" {limits.standing.message} Declared consumers are served without rate limits until it accepts it."
+        )
+        conditions.false("RateLimitsEnforced", Reason.PolicyRefused, message)
 
 
 def why_not_enforced(snapshot: Snapshot) -> tuple[str, str]:

@@ -11,15 +11,18 @@ from typing import Any
 
 import aiohttp
 import pytest
-from cluster.modelrollout.director import NAME, Director, Eventually, rejected, rollout, serves
+from cluster.modelrollout.director import NAME, Director, Eventually, made, rejected, rollout, serves
 from cluster.modelrollout.realgateway import Running
-from cluster.modelrollout.stage import Servers
+from cluster.modelrollout.stage import PARENT, Servers
 
 from slipway.adapters import access, retry
 from slipway.adapters.envoy_stats import GatewayStatistics
+from slipway.adapters.gateway import PIN_HEADER, token_of
+from slipway.api.platform import GatewayParentRef
 from slipway.controllers.modelrollout import Doors, ModelRolloutController
 from slipway.runtime.client import Client
 from slipway.runtime.resources import (
+    BACKEND_TRAFFIC_POLICY,
     ENVOY_PATCH_POLICY,
     EVENT,
     HTTP_ROUTE,
@@ -34,6 +37,7 @@ from slipway.runtime.resources import (
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 HOST = {"host": "models.example.com"}
+PARENT_REF = GatewayParentRef(**PARENT)
 KEY, NEW_KEY = "k" * 24, "n" * 24
 PREDICT = f"/delays/v1/models/{NAME}:predict"
 STEPS: list[Object] = [
@@ -146,6 +150,92 @@ async def test_consumers_and_a_bad_candidate_on_a_real_gateway(
     assert rejection["reason"] == "ChecksFailed"
     await eventually(lambda: gone(client, namespace), seconds=30, pause=0.2)
     await eventually(lambda: used(director, codes[200]), seconds=90, pause=0.5)
+
+
+async def test_a_consumer_over_its_rate_limit_is_refused_and_nobody_else(
+    client: Client,
+    namespace: str,
+    real_gateway: tuple[Running, Servers],
+    start_operator: Any,
+    statistics: GatewayStatistics,
+    eventually: Eventually,
+) -> None:
+    """The policy selects routes by their label, which Envoy Gateway knows from the API server only."""
+    gateway, servers = real_gateway
+    director = Director(client, namespace, None)  # type: ignore[arg-type]
+    await make_callers(client, namespace)
+    await client.create(MODEL_ROLLOUT, rollout(namespace, consumers=limited(namespace, 6)))
+    first = await director.add_version(1)
+    await start_operator([ModelRolloutController(statistics, Doors(namespace))])
+    await eventually(lambda: serves(director, first), seconds=120, pause=0.2)
+    site, other = {"x-api-key": KEY}, {"x-api-key": NEW_KEY}
+    planner = await bearer(client, namespace, "planner", access.audience(namespace, NAME))
+    await eventually(lambda: answers(gateway, other, 200), seconds=30, pause=0.2)
+    await eventually(lambda: limits_are_accepted(client, namespace), seconds=30, pause=0.2)
+    await asyncio.sleep(1)  # each thread of Envoy takes new rules in by itself
+
+    async with steadily(gateway, other) as unlimited:
+        assert await ask(gateway, site, 30) == {200: 6, 429: 24}
+        assert await ask(gateway, planner, 30) == {200: 4, 429: 26}
+        assert await ask(gateway, other, 30) == {200: 30}
+        assert await ask(gateway, {"x-api-key": "x" * 24}, 3) == {401: 3}
+        assert servers.callers[("site.0", 200)] == 6, "the rest never reached a server"
+        pin = await client.get(HTTP_ROUTE.key(f"{NAME}-pin-0000000001", namespace))
+        # The label finds the pin route too; each route counts by itself.
+        assert await ask(gateway, {PIN_HEADER: token_of(pin), **site}, 10) == {200: 6, 429: 4}
+
+        # A higher limit is in force without a new key; without any there is no policy.
+        await client.merge(director.key, {"spec": {"consumers": limited(namespace, 1000)}})
+        await eventually(lambda: answers(gateway, site, 200), seconds=30, pause=0.2)
+        await client.merge(director.key, {"spec": {"consumers": limited(namespace, None)}})
+        await eventually(lambda: no_limits(client, namespace), seconds=30, pause=0.2)
+        await eventually(lambda: answers(gateway, planner, 200), seconds=30, pause=0.2)
+
+        # An older policy of somebody else on the same route wins at the gateway, which is told.
+        await client.create(BACKEND_TRAFFIC_POLICY, policy_of_others(namespace))
+        await asyncio.sleep(1.1)  # ages are whole seconds
+        await client.merge(director.key, {"spec": {"consumers": limited(namespace, 6)}})
+        refusal = await eventually(lambda: refused(director), seconds=60, pause=0.2)
+        assert (refusal["status"], refusal["reason"]) == ("False", "PolicyRefused")
+        assert "another BackendTrafficPolicy has already attached" in refusal["message"]
+        await client.delete(BACKEND_TRAFFIC_POLICY.key("theirs", namespace))
+        await eventually(lambda: answers(gateway, planner, 429), seconds=60, pause=0.2)
+        await eventually(lambda: not_refused(director), seconds=30, pause=0.2)
+    assert set(unlimited) == {200}
+
+
+def limited(namespace: str, requests: int | None) -> list[Object]:
+    """A key and a ServiceAccount with limits, if any, and a key without."""
+    site, crews = consumers(namespace, "old")
+    (other, _) = consumers(namespace, "new")
+    if requests is not None:
+        site["rateLimit"], crews["rateLimit"] = ({"requests": each, "per": "Hour"} for each in (requests, 4))
+    return [site, crews, {**other, "name": "other"}]
+
+
+async def limits_are_accepted(client: Client, namespace: str) -> bool:
+    policy = await client.find(BACKEND_TRAFFIC_POLICY.key(access.limits_name(NAME), namespace))
+    return policy is not None and access.standing(policy, PARENT_REF) == access.Standing("Accepted", newest=True)
+
+
+async def not_refused(director: Director) -> bool:
+    return await refused(director) is None
+
+
+def policy_of_others(namespace: str) -> Object:
+    target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": NAME}
+    spec = {"targetRefs": [target], "mergeType": "StrategicMerge", "timeout": {"tcp": {"connectTimeout": "5s"}}}
+    return made(BACKEND_TRAFFIC_POLICY, {"name": "theirs", "namespace": namespace}, spec)
+
+
+async def refused(director: Director) -> Object | None:
+    """What is said about limits that are not in force."""
+    conditions = (await director.status()).get("conditions", ())
+    return next((each for each in conditions if each["type"] == "RateLimitsEnforced"), None)
+
+
+async def no_limits(client: Client, namespace: str) -> bool:
+    return await client.find(BACKEND_TRAFFIC_POLICY.key(access.limits_name(NAME), namespace)) is None
 
 
 async def answers(gateway: Running, headers: dict[str, str], code: int) -> bool:

@@ -236,7 +236,7 @@ class Guards(World):
     def __init__(self, consumers: list[Object], **spec: Any) -> None:
         self.secrets, self.cluster, self.usage = PlayedSecrets(), PlayedCluster(), PlayedUsage()
         self.enforcing = True
-        self.refusal = ""
+        self.refusal, self.limits_refusal = "", ""
         super().__init__({"consumers": consumers, **spec})
         self.doors = Doors("slipway-system", self.secrets, self.cluster, self.usage)  # type: ignore[arg-type]
         self.controller = self.new_controller()
@@ -265,10 +265,16 @@ class Guards(World):
         if not self.enforcing or not self.stores.list(HTTP_ROUTE, NAMESPACE):
             return
         for policy in self.stores.list(SECURITY_POLICY, NAMESPACE):
-            refusal = self.refusal or ("" if self._finds_targets(policy) else "TargetNotFound")
-            entry = stated("False" if refusal else "True", policy["metadata"]["generation"], refusal)
-            if (policy.get("status") or {}).get("ancestors") != [entry]:
-                self.put(SECURITY_POLICY, {**policy, "status": {"ancestors": [entry]}})
+            self._state(
+                SECURITY_POLICY, policy, self.refusal or ("" if self._finds_targets(policy) else "TargetNotFound")
+            )
+        for policy in self.stores.list(BACKEND_TRAFFIC_POLICY, NAMESPACE):
+            self._state(BACKEND_TRAFFIC_POLICY, policy, self.limits_refusal)
+
+    def _state(self, type_: ResourceType, policy: Object, refusal: str) -> None:
+        entry = stated("False" if refusal else "True", policy["metadata"]["generation"], refusal)
+        if (policy.get("status") or {}).get("ancestors") != [entry]:
+            self.put(type_, {**policy, "status": {"ancestors": [entry]}})
 
     def _finds_targets(self, policy: Object) -> bool:
         rules = {
@@ -438,6 +444,22 @@ def test_a_policy_of_somebody_else_on_the_same_routes_closes_them() -> None:
     world.run(3)
     assert world.closed
     assert (world.condition("AccessEnforced") or ("", ""))[:2] == ("False", "PolicyRefused")
+
+
+def test_limits_that_the_gateway_refuses_are_told_and_nobody_is_turned_away() -> None:
+    world = Guards([{**SITE, "rateLimit": {"requests": 5, "per": "Second"}}])
+    world.serve_first()
+    assert world.condition("RateLimitsEnforced") is None
+    world.limits_refusal = "Conflicted"
+    world.run(3)
+    word, reason, message = world.condition("RateLimitsEnforced") or ("", "", "")
+    assert (word, reason) == ("False", "PolicyRefused")
+    assert message.startswith("The gateway refuses BackendTrafficPolicy delays-limits: ")
+    assert not world.closed
+    assert (world.condition("Ready") or ("",))[0] == "True"
+    world.limits_refusal = ""
+    world.run(3)
+    assert world.condition("RateLimitsEnforced") is None
 
 
 @pytest.mark.slow
