@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from slipway.contracts import callers
 from slipway.contracts.sessions import parse as parse_session
 from slipway_server import metrics
 from slipway_server.drain import Drain
@@ -41,7 +42,7 @@ class Tracing:
             await self._app(scope, receive, send)
             return
         record = RequestRecord(id=request_id(_header(scope, b"x-request-id")), version=self._version)
-        record.consumer = consumer_of(_header(scope, b"x-slipway-consumer") or _header(scope, b"x-slipway-subject"))
+        record.consumer = consumer_of(_caller(scope))
         begin(record)
         started = time.perf_counter()
         prediction = scope["method"] == "POST" and scope["path"].endswith((":predict", "/infer"))
@@ -97,6 +98,12 @@ class Tracing:
     def _headers(self, record: RequestRecord) -> list[tuple[bytes, bytes]]:
         headers = [(b"x-slipway-version", self._version.encode()), (b"x-request-id", record.id.encode())]
         return [*headers, (b"connection", b"close")] if self._drain.started else headers
+
+
+def _caller(scope: Scope) -> str | None:
+    """Who the gateway says has called; where a transformer stands between, in the header that it passes on."""
+    named = (_header(scope, each.encode()) for each in (callers.CLIENT_HEADER, callers.SUBJECT_HEADER))
+    return next(filter(None, named), None) or callers.carried(_header(scope, callers.CARRIER_HEADER.encode()))
 
 
 def _header(scope: Scope, name: bytes) -> str | None:

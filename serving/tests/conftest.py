@@ -313,6 +313,12 @@ def server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="session")
+def free() -> int:
+    """A port that nobody listens on."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
 def serve() -> Callable[..., contextlib.AbstractContextManager[Server]]:
     """`serving`, for tests with settings of their own."""
     return serving

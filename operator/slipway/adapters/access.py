@@ -11,7 +11,8 @@ The second policy selects routes by the rollout's label, so that no route of it 
 The filter for keys writes the key's name into `x-slipway-consumer`, the one for tokens the ServiceAccount into
 `x-slipway-subject`, over whatever the caller sent. (Not into one header: Envoy's filter for tokens comes second and
 first of all takes its own headers out of every request.) Each rule takes out the header that the other one trusts, and
-the credential: neither a key nor a token reaches a model server.
+the credential: neither a key nor a token reaches a model server. Where a transformer stands before the model server,
+the caller's name takes the credential's place (`slipway.contracts.callers`).
 
 Policies merge into those that an administrator put on the Gateway, rather than replace them. For the traffic policy
 that is also what keeps one Envoy cluster a Service: without `mergeType`, Envoy Gateway gives every route its own.
@@ -24,16 +25,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from slipway.adapters.gateway import MODEL_ROUTE_RULE
+from slipway.adapters.gateway import EXPLAIN_HEADER_RULE, EXPLAIN_RULE, MODEL_ROUTE_RULE
 from slipway.adapters.kserve import MODEL_LABEL, PROJECT_LABEL
 from slipway.api.platform import GatewayParentRef
+from slipway.contracts.callers import CARRIER_HEADER, CLIENT_HEADER, SCHEME, SUBJECT_HEADER
 from slipway.runtime.conditions import find
 from slipway.runtime.resources import MODEL_ROLLOUT, Object, label_value, owner_label
 
-CLIENT_HEADER: Final = "x-slipway-consumer"
-SUBJECT_HEADER: Final = "x-slipway-subject"
 KEY_HEADER: Final = "x-api-key"
-TOKEN_HEADER: Final = "authorization"
 CLOSED_HEADER: Final = "x-slipway-closed"
 KEYS_RULE: Final = "keys"
 """What follows a rule's name in the name of the rule for callers with a key."""
@@ -44,6 +43,8 @@ OPERATOR_LABELS: Final = {"app.kubernetes.io/name": "slipway-operator"}
 _GATEWAY_API = "gateway.networking.k8s.io"
 _POLICY_API = "gateway.envoyproxy.io/v1alpha1"
 _SUBJECT = "system:serviceaccount:"
+_EXPLAINING = frozenset({EXPLAIN_RULE, EXPLAIN_HEADER_RULE})
+"""An explainer asks the model many times for one request: these would all count for the caller."""
 
 
 Credentials = Literal["Keys", "Tokens", "Both", "Neither"]
@@ -264,21 +265,22 @@ def _limit(limit: Limit) -> Object:
 
 
 # ---- routes ----------------------------------------------------------------------------------------------------------
-def guard(route: Object, credentials: Credentials, *, closed: str = "") -> Object:
+def guard(route: Object, credentials: Credentials, *, closed: str = "", passed_on: bool = False) -> Object:
     """A route in the form that the policies need.
 
     :param credentials: Both: callers with a key take rules of their own
     :param closed: a value that nobody knows: every rule asks for it, so that nobody is served; empty: open
+    :param passed_on: whether a transformer is to tell the model server who called
     """
-    foreign = {"Keys": (SUBJECT_HEADER,), "Neither": (CLIENT_HEADER, SUBJECT_HEADER)}
+    trusted = {"Keys": CLIENT_HEADER, "Neither": ""}.get(credentials, SUBJECT_HEADER)
     rules: list[Object] = []
     for rule in route["spec"]["rules"]:
         asking = _closed(rule, closed)
         # The general rule keeps its number, by which the gateway names clusters of copies; Gateway API prefers the rule
         # that asks for more headers wherever it stands.
-        rules.append(_without(asking, *foreign.get(credentials, (CLIENT_HEADER,))))
+        rules.append(_trusting(asking, trusted, passed_on))
         if credentials == "Both":
-            rules.append(_without(_for_keys(asking), SUBJECT_HEADER))
+            rules.append(_trusting(_for_keys(asking), CLIENT_HEADER, passed_on))
     return {**route, "spec": {**route["spec"], "rules": rules}}
 
 
@@ -303,13 +305,28 @@ def _with(rule: Object, header: Object) -> list[Object]:
     return [{**match, "headers": [*(match.get("headers") or ()), header]} for match in rule["matches"]]
 
 
-def _without(rule: Object, *headers: str) -> Object:
-    """The rule that also takes headers and the token out of requests; it has one modifier of headers at most."""
+def _trusting(rule: Object, header: str, passed_on: bool) -> Object:
+    """The rule that takes the credential out of requests, and headers that name a caller, but for a trusted one.
+
+    :param header: which one the rule's policy writes; empty: none
+    """
+    if header and passed_on and rule["name"].removesuffix(f"-{KEYS_RULE}") not in _EXPLAINING:
+        # The gateway fills in the other header's value. It is written over whatever the caller sent.
+        name = {"name": CARRIER_HEADER, "value": f"{SCHEME} %REQ({header})%"}
+        changed: Object = {"set": [name], "remove": []}
+    else:
+        changed = {"set": [], "remove": [CARRIER_HEADER]}
+    changed["remove"] += [each for each in (CLIENT_HEADER, SUBJECT_HEADER) if each != header]
+    return _changing(rule, changed)
+
+
+def _changing(rule: Object, changed: Object) -> Object:
+    """The rule that also sets and removes headers of requests; it has one modifier of headers at most."""
     filters = rule.get("filters") or []
     others = [each for each in filters if each["type"] != "RequestHeaderModifier"]
     modifier: Object = next((each["requestHeaderModifier"] for each in filters if each not in others), {})
-    removed = {**modifier, "remove": [*(modifier.get("remove") or ()), TOKEN_HEADER, *headers]}
-    return {**rule, "filters": [*others, {"type": "RequestHeaderModifier", "requestHeaderModifier": removed}]}
+    merged = {**modifier, **{how: [*(modifier.get(how) or ()), *each] for how, each in changed.items() if each}}
+    return {**rule, "filters": [*others, {"type": "RequestHeaderModifier", "requestHeaderModifier": merged}]}
 
 
 def closed_by(route: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from slipway.adapters.gateway import pin_of
 from slipway.api.meta import parse_time
 from slipway.api.reasons import Reason
 from slipway.api.rollout_consumers import Consumer, ConsumerStatus
+from slipway.contracts.callers import CLIENT_HEADER, SUBJECT_HEADER
 from slipway.controllers.modelrollout.access_facts import AccessFacts, LivePolicy, policy_key
 from slipway.controllers.modelrollout.facts import Snapshot
 from slipway.controllers.modelrollout.layout import Layout
@@ -125,8 +126,13 @@ def _guarded(snapshot: Snapshot, action: Action, closed: str) -> Action:
         return action
     is_pin = str(action.manifest["metadata"]["name"]).startswith(f"{snapshot.name}-pin-")
     # A pin route asks for a value that nobody knows already.
-    credentials = _credentials(snapshot)
-    return replace(action, manifest=access.guard(dict(action.manifest), credentials, closed="" if is_pin else closed))
+    guarded = access.guard(
+        dict(action.manifest),
+        _credentials(snapshot),
+        closed="" if is_pin else closed,
+        passed_on=snapshot.rollout.spec.serving.transformer is not None,
+    )
+    return replace(action, manifest=guarded)
 
 
 def _policies(snapshot: Snapshot, routes: Sequence[Object]) -> list[Action]:
@@ -188,9 +194,9 @@ def _limits(snapshot: Snapshot) -> list[Limit]:
         if each.rate_limit is not None:
             account, limit = each.service_account_ref, each.rate_limit
             named = (
-                (access.SUBJECT_HEADER, access.subject_pattern(account.namespace, account.name))
+                (SUBJECT_HEADER, access.subject_pattern(account.namespace, account.name))
                 if account
-                else (access.CLIENT_HEADER, access.key_pattern(each.name))
+                else (CLIENT_HEADER, access.key_pattern(each.name))
             )
             found.append(Limit(*named, limit.requests, limit.per))
     return found

@@ -19,6 +19,7 @@ from slipway.adapters.access import Credentials, Guarded, Issuer, Limit
 from slipway.adapters.envoy_stats import parse
 from slipway.api.modelrollout import Routing
 from slipway.api.platform import GatewayParentRef
+from slipway.contracts.callers import CLIENT_HEADER, SUBJECT_HEADER, carried
 from slipway.contracts.sessions import HEADER as SESSION_HEADER
 from slipway.contracts.sessions import Session
 from slipway.contracts.sessions import parse as parse_session
@@ -44,8 +45,8 @@ def manifests(credentials: Credentials, issuer: Issuer | None, closed: str = "")
     keys = {"site.0": OLD, "site.1": NEW, "other.0": OTHER}
     encoded = {name: b64encode(value.encode()).decode() for name, value in keys.items()}
     limits = [
-        Limit(access.CLIENT_HEADER, access.key_pattern("site"), 6, "Hour"),
-        Limit(access.SUBJECT_HEADER, access.subject_pattern("crews", "planner"), 6, "Hour"),
+        Limit(CLIENT_HEADER, access.key_pattern("site"), 6, "Hour"),
+        Limit(SUBJECT_HEADER, access.subject_pattern("crews", "planner"), 6, "Hour"),
     ]
     rules = [*access.key_rules(route), *access.key_rules(pin)]
     return [
@@ -146,6 +147,43 @@ async def test_keys_and_tokens_let_declared_consumers_in_and_nobody_else(tmp_pat
         clusters = {each for each in parse(await gateway.statistics()).healthy if "delays" in each}
         merged = {"backend/flights/delays-1/0/http", "backend/flights/delays-2/0/http"}
         assert clusters == merged, "no policy gave a route clusters of its own"
+    await backends.close()
+
+
+async def test_a_transformer_is_told_who_called_in_a_header_that_it_passes_on(tmp_path: Path) -> None:
+    """Whatever the caller says itself; and not where an explainer is asked, which asks the model many times."""
+    backends = Backends()
+    for part in ("transformer", "explainer"):
+        await backends.start(f"delays-1-{part}")
+    signer = Signer(tmp_path, "https://kubernetes.default.svc")
+    routed = replace(ROUTED, transformed=True, explained=True)
+    route = access.guard(gw.weighted_route(routed, [("delays-1", 100)]), "Both", passed_on=True)
+    objects = [
+        route,
+        access.keys_secret(GUARDED, {"site.0": b64encode(OLD.encode()).decode()}),
+        access.policy(GUARDED, "Both", Issuer(signer.issuer, signer.keys()), [PLANNER]),
+        access.keys_policy(GUARDED, access.key_rules(route)),
+    ]
+    key, token = {"x-api-key": OLD}, {"authorization": f"Bearer {signer.token(PLANNER, AUDIENCE)}"}
+    lie = {CLIENT_HEADER: "other.0", SUBJECT_HEADER: access.subject("crews", "boss")}
+    callers = {
+        "key": (key, "site.0"),
+        "key and lies": ({**key, **lie, "authorization": "SlipwayConsumer other.0"}, "site.0"),
+        "token": (token, PLANNER),
+        "token and lies": ({**token, **lie}, PLANNER),
+    }
+    async with (
+        running(tmp_path / "gateway", NAMESPACE, objects, backends) as gateway,
+        aiohttp.ClientSession() as session,
+    ):
+        for case, (headers, caller) in callers.items():
+            status, body = await gateway.ask(session, PREDICT, headers)
+            assert (status, body["service"]) == (200, "delays-1-transformer"), case
+            assert carried(body["headers"]["authorization"]) == caller, case
+            status, body = await gateway.ask(session, PREDICT.replace(":predict", ":explain"), headers)
+            assert (status, body["service"]) == (200, "delays-1-explainer"), case
+            assert "authorization" not in body["headers"], case
+        assert (await gateway.ask(session, PREDICT, {"authorization": "SlipwayConsumer site.0"}))[0] == 401
     await backends.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from slipway.adapters.secrets import SecretData
 from slipway.adapters.usage import ConsumerUsage, Usage, parse
 from slipway.api.modelrollout import Routing
 from slipway.api.platform import GatewayParentRef
+from slipway.contracts.callers import carried
 from slipway.controllers.modelrollout import Doors
 from slipway.runtime.controller import Apply, Delete
 from slipway.runtime.errors import Unavailable
@@ -76,6 +78,62 @@ def test_a_modifier_of_headers_that_is_there_is_kept() -> None:
     (rule,) = access.guard(route, "Tokens")["spec"]["rules"]
     (modifier,) = [each for each in rule["filters"] if each["type"] == "RequestHeaderModifier"]
     assert modifier["requestHeaderModifier"] == {**mine, "remove": ["x-b", "authorization", "x-slipway-consumer"]}
+
+
+@pytest.mark.parametrize(
+    ("credentials", "headers"),
+    [
+        ("Both", ["x-slipway-subject", "x-slipway-consumer"]),
+        ("Keys", ["x-slipway-consumer"]),
+        ("Tokens", ["x-slipway-subject"]),
+    ],
+)
+def test_a_transformer_is_told_who_called_in_place_of_the_credential(credentials: Any, headers: list[str]) -> None:
+    route = access.guard(gw.weighted_route(ROUTED, [("a", 100)]), credentials, passed_on=True)
+    changed = [rule["filters"][-1]["requestHeaderModifier"] for rule in route["spec"]["rules"]]
+    told = [{"name": "authorization", "value": f"SlipwayConsumer %REQ({header})%"} for header in headers]
+    assert [each["set"] for each in changed] == [[each] for each in told]
+    assert all("authorization" not in each["remove"] for each in changed), "what is set is written over"
+    foreign = {"x-slipway-subject", "x-slipway-consumer"}
+    assert [set(each["remove"]) for each in changed] == [foreign - {header} for header in headers]
+
+
+def test_nobody_is_named_to_explainers_nor_where_nobody_is_admitted() -> None:
+    explained = replace(ROUTED, transformed=True, explained=True)
+    aside = gw.Aside("b", headers=(("x-preview", "Exact", "yes"),))
+    route = access.guard(gw.weighted_route(explained, [("a", 100)], aside=aside), "Both", passed_on=True)
+    named = {
+        rule["name"]: any(each.get("requestHeaderModifier", {}).get("set") for each in rule["filters"])
+        for rule in route["spec"]["rules"]
+    }
+    assert {name for name, is_told in named.items() if is_told} == {"model", "model-keys", "headers", "headers-keys"}
+    closed = access.guard(gw.weighted_route(explained, [("a", 100)]), "Neither", passed_on=True)
+    assert all("set" not in rule["filters"][-1]["requestHeaderModifier"] for rule in closed["spec"]["rules"])
+
+
+def test_only_rollouts_with_a_transformer_name_callers_a_second_time() -> None:
+    for transformer in (None, {"image": "registry.example.com/prepare:{version}"}):
+        world = Guards([SITE], serving={"transformer": transformer} if transformer else {})
+        world.serve_first()
+        routes = world.stores.list(HTTP_ROUTE, NAMESPACE)
+        assert len(routes) == 2, "the pin route too"
+        texts = [str(each["spec"]).count("SlipwayConsumer %REQ(x-slipway-consumer)%") for each in routes]
+        assert texts == ([1, 1] if transformer else [0, 0])
+
+
+@pytest.mark.parametrize(
+    ("header", "caller"),
+    [
+        ("SlipwayConsumer site.0", "site.0"),
+        ("SlipwayConsumer ", None),
+        ("SlipwayConsumer", None),
+        ("Bearer site.0", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_caller_is_read_from_the_gateways_own_scheme_only(header: str | None, caller: str | None) -> None:
+    assert carried(header) == caller
 
 
 def test_a_closed_route_asks_every_caller_for_what_nobody_knows() -> None:
