@@ -263,12 +263,14 @@ class Stage:
         self._taken: list[tuple[str, int]] = []
         self.controller = "gateway.envoyproxy.io/gatewayclass-controller"
         """Who says that routes are accepted."""
+        self.kserve_answers = True
 
     async def play(self) -> None:
         """Look, answer, look again."""
         while True:
             with contextlib.suppress(ApiError):  # somebody wrote in between: the next look sees it
-                await self._play_kserve()
+                if self.kserve_answers:
+                    await self._play_kserve()
                 await self._play_gateway()
             await asyncio.sleep(0.2)
 
