@@ -136,8 +136,8 @@ async def test_consumers_and_a_bad_candidate_on_a_real_gateway(
         caller["x-api-key"] = NEW_KEY
         await client.merge(director.key, {"spec": {"consumers": consumers(namespace, "new")}})
         await eventually(lambda: answers(gateway, {"x-api-key": KEY}, 401), seconds=30, pause=0.2)
-        await put_back(client, namespace, eventually)
     assert set(codes) == {200}, "a key changes and nobody notices"
+    await put_back(client, namespace, eventually)
 
     second = f"flight-delays-{2:010x}"
     servers.failing.add(second)
@@ -190,18 +190,18 @@ async def test_a_consumer_over_its_rate_limit_is_refused_and_nobody_else(
         await client.merge(director.key, {"spec": {"consumers": limited(namespace, None)}})
         await eventually(lambda: no_limits(client, namespace), seconds=30, pause=0.2)
         await eventually(lambda: answers(gateway, planner, 200), seconds=30, pause=0.2)
+    assert set(unlimited) == {200}, "limits come and go and nobody else notices"
 
-        # An older policy of somebody else on the same route wins at the gateway, which is told.
-        await client.create(BACKEND_TRAFFIC_POLICY, policy_of_others(namespace))
-        await asyncio.sleep(1.1)  # ages are whole seconds
-        await client.merge(director.key, {"spec": {"consumers": limited(namespace, 6)}})
-        refusal = await eventually(lambda: refused(director), seconds=60, pause=0.2)
-        assert (refusal["status"], refusal["reason"]) == ("False", "PolicyRefused")
-        assert "another BackendTrafficPolicy has already attached" in refusal["message"]
-        await client.delete(BACKEND_TRAFFIC_POLICY.key("theirs", namespace))
-        await eventually(lambda: answers(gateway, planner, 429), seconds=60, pause=0.2)
-        await eventually(lambda: not_refused(director), seconds=30, pause=0.2)
-    assert set(unlimited) == {200}
+    # An older policy of somebody else on the same route wins at the gateway, which is told.
+    await client.create(BACKEND_TRAFFIC_POLICY, policy_of_others(namespace))
+    await asyncio.sleep(1.1)  # ages are whole seconds
+    await client.merge(director.key, {"spec": {"consumers": limited(namespace, 6)}})
+    refusal = await eventually(lambda: refused(director), seconds=60, pause=0.2)
+    assert (refusal["status"], refusal["reason"]) == ("False", "PolicyRefused")
+    assert "another BackendTrafficPolicy has already attached" in refusal["message"]
+    await client.delete(BACKEND_TRAFFIC_POLICY.key("theirs", namespace))
+    await eventually(lambda: answers(gateway, planner, 429), seconds=60, pause=0.2)
+    await eventually(lambda: not_refused(director), seconds=30, pause=0.2)
 
 
 def limited(namespace: str, requests: int | None) -> list[Object]:
