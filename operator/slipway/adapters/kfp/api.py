@@ -130,6 +130,26 @@ class KfpApi:
         path = f"/pipelines/{quote(pipeline_id, safe='')}/versions"
         return await self._found_or_made(endpoint, path, "pipeline_versions", "pipeline_version_id", name, {}, upload)
 
+    async def version_spec(
+        self, endpoint: Endpoint, namespace: str, pipeline: str, version: str
+    ) -> Mapping[str, Any] | None:
+        """The pipeline of a version, by the names of both; None when the endpoint has none of that name.
+
+        It is the IR, or `pipeline_spec` with it and `platform_spec` beside it.
+        """
+        known = await self._named(
+            endpoint, "/pipelines", "pipelines", "pipeline_id", pipeline, {"namespace": namespace}
+        )
+        if not known:
+            return None
+        path = f"/pipelines/{quote(known, safe='')}/versions"
+        found = await self._named(endpoint, path, "pipeline_versions", "pipeline_version_id", version, {})
+        if not found:
+            return None
+        answer = await self._call(endpoint, "GET", f"{path}/{quote(found, safe='')}")
+        spec = answer.get("pipeline_spec")
+        return spec if isinstance(spec, Mapping) else None
+
     async def _found_or_made(
         self,
         endpoint: Endpoint,

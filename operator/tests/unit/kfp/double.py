@@ -54,6 +54,8 @@ class MemoryEndpoint:
             case ("GET", ["pipelines", pipeline, "versions"]):
                 found = [each for each in self.versions.values() if each["pipeline_id"] == pipeline]
                 return _ok({"pipeline_versions": found})
+            case ("GET", ["pipelines", _, "versions", version]):
+                return _ok(self.versions[version])
             case ("POST", ["pipelines", "upload_version"]):
                 made = {"display_name": request.params["name"], "pipeline_id": request.params["pipelineid"]}
                 return self._make(self.versions, "pipeline_version_id", {**made, "text": request.body})

@@ -309,8 +309,8 @@ class KfpWorld(World):
     async def _work(self, execution: Execution, ending: Ending) -> Ending:
         """What the tasks of a run leave in the store."""
         asked: dict[str, Any] = {}
-        for text in execution.arguments.values():
-            asked |= json.loads(text)
+        for name in ("data", "code", "goals", "run"):
+            asked |= json.loads(execution.arguments[name])
         if ending.phase == "Succeeded":
             self.artifacts.write(asked["result"], registered(asked))
         return ending
