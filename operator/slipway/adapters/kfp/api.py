@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import json
 import secrets as random
+import time
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from slipway.adapters.kfp.endpoint import Endpoint
-from slipway.adapters.outbound import Outbound, Refused, Request
+from slipway.adapters.outbound import Answer, Outbound, Refused, Request
 from slipway.adapters.secrets import Secrets
 from slipway.api.reasons import Reason
 from slipway.runtime.errors import Unavailable
@@ -28,6 +30,8 @@ BASE = "/apis/v2beta1"
 TOKEN_PATH = "/var/run/secrets/kubeflow/pipelines/token"
 """Where the chart mounts the operator's token for the endpoint; the path that KFP's own SDK looks at."""
 READ_SECONDS, WRITE_SECONDS = 15.0, 30.0
+QUIET_SECONDS = 300.0
+"""The longest pause that an endpoint is granted by its `Retry-After`."""
 LIMIT = 8 * 2**20
 """Bytes of an answer; a run may carry its whole pipeline."""
 _SAID = 500
@@ -48,20 +52,29 @@ class ApiRefused(Exception):
         self.message = message
 
 
-Wire = Callable[[Request], Awaitable[tuple[int, bytes]]]
+Wire = Callable[[Request], Awaitable[Answer]]
 
 
 class KfpApi:
-    """Speaks to endpoints; holds no connection and no state.
+    """Speaks to endpoints; holds no connection, and of state only until when an endpoint wants to be left alone.
 
     :param token_path: file with the operator's token; read for each request, for it is renewed
     :param wire: sends a request; the endpoint is the administrators' word, so no address is kept from it
+    :param clock: gives seconds that only grow
     """
 
-    def __init__(self, secrets: Secrets, token_path: str = TOKEN_PATH, wire: Wire | None = None) -> None:
+    def __init__(
+        self,
+        secrets: Secrets,
+        token_path: str = TOKEN_PATH,
+        wire: Wire | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._quiet: dict[str, float] = {}
         self._secrets = secrets
         self._token_path = Path(token_path)
-        self._wire = wire or Outbound(refused=lambda _: False).send
+        self._wire = wire or Outbound(refused=lambda _: False).ask
 
     async def healthy(self, endpoint: Endpoint) -> Mapping[str, Any]:
         """What `/healthz` says. :raises Unavailable, ApiRefused:"""
@@ -204,6 +217,7 @@ class KfpApi:
         body: Mapping[str, Any] | None = None,
         upload: tuple[str, str] | None = None,
     ) -> Mapping[str, Any]:
+        self._require_welcome(endpoint)
         headers = {"Accept": "application/json", **await self._authorization(endpoint)}
         data = None
         if upload is not None:
@@ -221,11 +235,39 @@ class KfpApi:
             limit=LIMIT,
         )
         try:
-            status, answer = await self._wire(request)
+            answer = await self._wire(request)
         except Refused as error:
             kind = Unavailable if method == "GET" else NotCertain
             raise kind(f"The pipelines endpoint {endpoint.url}: {error}", reason=Reason.EndpointUnavailable) from error
-        return _understood(endpoint, status, answer)
+        if answer.status in (429, 503):
+            self._heed(endpoint, answer)
+        try:
+            return _understood(endpoint, answer.status, answer.body)
+        except Unavailable as error:
+            error.retry_after = self._left(endpoint)
+            raise
+
+    def _heed(self, endpoint: Endpoint, answer: Answer) -> None:
+        """Leave an endpoint alone that asks for it, whichever run comes next."""
+        seconds = answer.retry_after(datetime.now(UTC))
+        if seconds is not None:
+            now = self._clock()
+            self._quiet = {url: until for url, until in self._quiet.items() if until > now}
+            self._quiet[endpoint.url] = now + min(seconds, QUIET_SECONDS)
+
+    def _left(self, endpoint: Endpoint) -> float | None:
+        left = self._quiet.get(endpoint.url, 0.0) - self._clock()
+        return left if left > 0 else None
+
+    def _require_welcome(self, endpoint: Endpoint) -> None:
+        """:raises Unavailable: the endpoint wants to be left alone, so nothing is sent"""
+        left = self._left(endpoint)
+        if left is not None:
+            raise Unavailable(
+                f"The pipelines endpoint {endpoint.url} asked for a pause (Retry-After); it is asked again after it.",
+                reason=Reason.EndpointUnavailable,
+                retry_after=left,
+            )
 
     async def _authorization(self, endpoint: Endpoint) -> dict[str, str]:
         if not endpoint.token:

@@ -23,7 +23,7 @@ from slipway.adapters.engines.base import Engines
 from slipway.adapters.kfp.api import KfpApi, Wire
 from slipway.adapters.kfp.port import Kubeflow
 from slipway.adapters.network import Network
-from slipway.adapters.outbound import Refused, Request
+from slipway.adapters.outbound import Answer, Refused, Request
 from slipway.adapters.secrets import Secrets
 from slipway.contracts.digests import digest_json
 from slipway.contracts.jobs import SourceObject
@@ -229,7 +229,7 @@ class MemoryApi:
             raise errors.Forbidden(403, "Forbidden", f"namespace {key.namespace} is being terminated")
 
 
-async def unanswered(request: Request) -> tuple[int, bytes]:
+async def unanswered(request: Request) -> Answer:
     """No pipelines endpoint answers."""
     raise Refused(f"nothing listens at {request.url}.")
 

@@ -6,6 +6,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +205,61 @@ async def test_single_user_installations_are_told_no_namespace(server: Server, a
     assert await api.pipeline(server.endpoint, "", "flights.delays", "about") == "p1"
     assert "namespace" not in server.asked[0]["query"]
     assert "namespace" not in server.asked[1]["json"]
+
+
+class Clock:
+    """Seconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("text", "at_least", "at_most"),
+    [
+        ("7", 7, 7),
+        ("86400", 300, 300),
+        ("date", 55, 60),
+        ("soon", 0, 0),
+        ("", 0, 0),
+    ],
+)
+async def test_an_endpoint_that_wants_a_pause_gets_it(
+    server: Server, status: int, text: str, at_least: float, at_most: float
+) -> None:
+    clock = Clock()
+    api = KfpApi(Secrets(), clock=clock)
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    headers = {"Retry-After": soon if text == "date" else text} if text else {}
+    server.answers.append(lambda: web.Response(status=status, headers=headers))
+    with pytest.raises(Unavailable) as error:
+        await api.run(server.endpoint, "r1")
+    pause = error.value.retry_after or 0.0
+    assert at_least <= pause <= at_most
+    if not pause:
+        return
+    clock.now += pause - 1
+    with pytest.raises(Unavailable, match="asked for a pause") as error:
+        await api.create_run(server.endpoint, {"run_id": "r1"})
+    assert not isinstance(error.value, NotCertain), "nothing was sent"
+    assert error.value.retry_after == pytest.approx(1)
+    assert len(server.asked) == 1, "nor by any other run"
+    other = Endpoint(f"{server.url}/other")
+    server.say({"run_id": "r2"})
+    assert await api.run(other, "r2"), "another endpoint said nothing of the kind"
+    clock.now += 1.1
+    server.say({"run_id": "r1"})
+    assert await api.run(server.endpoint, "r1")
+
+
+async def test_only_answers_that_mean_a_pause_are_heeded(server: Server, api: KfpApi) -> None:
+    server.answers.append(lambda: web.json_response({"run_id": "r1"}, headers={"Retry-After": "60"}))
+    assert await api.run(server.endpoint, "r1")
+    server.answers.append(lambda: web.Response(status=500, headers={"Retry-After": "60"}))
+    with pytest.raises(Unavailable) as error:
+        await api.run(server.endpoint, "r1")
+    assert error.value.retry_after is None

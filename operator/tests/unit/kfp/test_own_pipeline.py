@@ -17,7 +17,7 @@ from unit.kfp.test_engine import Story
 from unit.kfp.world import KfpWorld
 
 from slipway.adapters.kfp.document import Settings, document, load
-from slipway.adapters.outbound import Request
+from slipway.adapters.outbound import Answer, Request
 from slipway.api.computepool import ComputePool
 from slipway.contracts import pipelines
 from slipway.contracts.digests import digest_bytes
@@ -489,10 +489,10 @@ class Refuser:
         self.endpoint, self.status, self.path = endpoint, status, path
         self.times = 0
 
-    async def __call__(self, request: Request) -> tuple[int, bytes]:
+    async def __call__(self, request: Request) -> Answer:
         if request.method == "POST" and request.url.endswith(self.path):
             self.times += 1
-            return self.status, b'{"code": 3, "message": "unknown field retryFoo"}'
+            return Answer(self.status, b'{"code": 3, "message": "unknown field retryFoo"}')
         return await self.endpoint(request)
 
 
