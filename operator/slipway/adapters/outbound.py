@@ -31,6 +31,10 @@ class Refused(Exception):
     """A request that is not made, or an answer that is not taken; says why in a sentence."""
 
 
+class TooLarge(Refused):
+    """An answer with more bytes than the request allows."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One request.
@@ -161,7 +165,7 @@ async def _bounded(content: aiohttp.StreamReader, host: str, limit: int) -> byte
     async for part in content.iter_chunked(2**14):
         size += len(part)
         if size > limit:
-            raise Refused(f"{host} answered with more than {limit // 1024} KiB.")
+            raise TooLarge(f"{host} answered with more than {limit // 1024} KiB.")
         parts.append(part)
     return b"".join(parts)
 

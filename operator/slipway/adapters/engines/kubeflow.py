@@ -70,6 +70,7 @@ class KubeflowFacts:
     :param request: bytes of the request as it was handed over
     :param run: None: the endpoint knows none of this id
     :param workflow: looked for where the endpoint's word is not enough
+    :param told: its Workflow as the endpoint saw it last; asked for where it failed and the cluster has none
     :param seen: whether Workflows can be seen, and were looked for
     :param doubtful: whether a create may still be under way
     :param own: bytes of the team's own pipeline, as they were kept for another attempt
@@ -83,6 +84,7 @@ class KubeflowFacts:
     result: RegisterResult | None = None
     run: ApiRun | None = None
     workflow: Object | None = None
+    told: Mapping[str, Any] | None = None
     seen: bool = False
     doubtful: bool = False
     pods: tuple[Object, ...] = ()
@@ -138,6 +140,8 @@ class KubeflowEngine:
             result=await artifacts.get_json(run.location, result_key(run, run.attempt), RegisterResult),
             own=await artifacts.get(run.location, own_key(run)) if run.raw["spec"].get("pipeline") else None,
         )
+        if facts.run is not None and facts.run.state == "FAILED" and facts.workflow is None and facts.result is None:
+            facts = replace(facts, told=await self._port.api.last_workflow(endpoint, identity))
         if facts.run is None and facts.workflow is None and not facts.recorded and facts.result is None:
             facts = replace(facts, launcher=await self._launcher(io, artifacts, endpoint, run.platform, namespace))
         return facts
@@ -535,13 +539,14 @@ def _why(facts: KubeflowFacts) -> Failure:
     if run is None and facts.workflow is None:
         message = f"Run {facts.id} was deleted at the endpoint, and has left no result."
         return Failure(Reason.Cancelled, message, final=True)
-    if (run is not None and run.cancelled) or _shut_down(facts.workflow):
+    workflow = facts.workflow or facts.told
+    if (run is not None and run.cancelled) or _shut_down(workflow):
         message = f"Run {facts.id} was ended at the endpoint, by somebody else than Slipway."
         return Failure(Reason.Cancelled, message, final=True)
     if run.succeeded if run is not None else _phase(facts.workflow) == "Succeeded":
         return Failure(Reason.PipelineTaskFailed, f"Run {facts.id} ended well and has left no result.")
     task = failed_task(run.tasks) if run is not None else None
-    return failure(facts.pods, facts.workflow, task, run.error if run is not None else "")
+    return failure(facts.pods, workflow, task, run.error if run is not None else "")
 
 
 def _record(

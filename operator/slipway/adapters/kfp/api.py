@@ -20,13 +20,15 @@ from typing import Any
 from urllib.parse import quote
 
 from slipway.adapters.kfp.endpoint import Endpoint
-from slipway.adapters.outbound import Answer, Outbound, Refused, Request
+from slipway.adapters.outbound import Answer, Outbound, Refused, Request, TooLarge
 from slipway.adapters.secrets import Secrets
 from slipway.api.reasons import Reason
 from slipway.runtime.errors import Unavailable
 from slipway.runtime.threads import in_thread
 
 BASE = "/apis/v2beta1"
+OLD = "/apis/v1beta1"
+"""The version before, which every server has to this day."""
 TOKEN_PATH = "/var/run/secrets/kubeflow/pipelines/token"
 """Where the chart mounts the operator's token for the endpoint; the path that KFP's own SDK looks at."""
 READ_SECONDS, WRITE_SECONDS = 15.0, 30.0
@@ -92,6 +94,26 @@ class KfpApi:
             if refused.status == 404:
                 return None
             raise
+
+    async def last_workflow(self, endpoint: Endpoint, run_id: str) -> Mapping[str, Any] | None:
+        """A run's Workflow as the endpoint saw it last; None where it does not say.
+
+        Only the API's version before this one tells it. A server or a proxy that has that no more, or stumbles over it,
+        is as good as one that knows nothing. :raises Unavailable: no answer, or a trouble that passes
+        """
+        try:
+            answer = await self._send(endpoint, "GET", f"{OLD}/runs/{quote(run_id, safe='')}")
+        except TooLarge:
+            return None
+        except Refused as error:
+            raise self._silent(endpoint, error) from error
+        if answer.status in (408, 429, 502, 503, 504):
+            _understood(endpoint, answer.status, answer.body)
+        try:
+            found = json.loads(json.loads(answer.body)["pipeline_runtime"]["workflow_manifest"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+        return found if isinstance(found, Mapping) else None
 
     async def create_run(self, endpoint: Endpoint, run: Mapping[str, Any]) -> None:
         """Create a run. :raises ApiRefused: 409 when there is one of that id"""
@@ -217,6 +239,30 @@ class KfpApi:
         body: Mapping[str, Any] | None = None,
         upload: tuple[str, str] | None = None,
     ) -> Mapping[str, Any]:
+        try:
+            answer = await self._send(endpoint, method, f"{BASE}{path}", query, body, upload)
+        except Refused as error:
+            raise self._silent(endpoint, error, Unavailable if method == "GET" else NotCertain) from error
+        try:
+            return _understood(endpoint, answer.status, answer.body)
+        except Unavailable as error:
+            error.retry_after = self._left(endpoint)
+            raise
+
+    @staticmethod
+    def _silent(endpoint: Endpoint, error: Refused, kind: type[Unavailable] = Unavailable) -> Unavailable:
+        return kind(f"The pipelines endpoint {endpoint.url}: {error}", reason=Reason.EndpointUnavailable)
+
+    async def _send(
+        self,
+        endpoint: Endpoint,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        upload: tuple[str, str] | None = None,
+    ) -> Answer:
+        """Whatever is answered. :raises Refused: nothing is"""
         self._require_welcome(endpoint)
         headers = {"Accept": "application/json", **await self._authorization(endpoint)}
         data = None
@@ -225,7 +271,7 @@ class KfpApi:
         elif body is not None:
             data, headers["Content-Type"] = json.dumps(body), "application/json"
         request = Request(
-            url=f"{endpoint.url}{BASE}{path}",
+            url=f"{endpoint.url}{path}",
             method=method,
             headers=headers,
             params={name: value for name, value in (query or {}).items() if value},
@@ -234,18 +280,10 @@ class KfpApi:
             timeout=READ_SECONDS if method == "GET" else WRITE_SECONDS,
             limit=LIMIT,
         )
-        try:
-            answer = await self._wire(request)
-        except Refused as error:
-            kind = Unavailable if method == "GET" else NotCertain
-            raise kind(f"The pipelines endpoint {endpoint.url}: {error}", reason=Reason.EndpointUnavailable) from error
+        answer = await self._wire(request)
         if answer.status in (429, 503):
             self._heed(endpoint, answer)
-        try:
-            return _understood(endpoint, answer.status, answer.body)
-        except Unavailable as error:
-            error.retry_after = self._left(endpoint)
-            raise
+        return answer
 
     def _heed(self, endpoint: Endpoint, answer: Answer) -> None:
         """Leave an endpoint alone that asks for it, whichever run comes next."""

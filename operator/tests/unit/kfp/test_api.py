@@ -263,3 +263,46 @@ async def test_only_answers_that_mean_a_pause_are_heeded(server: Server, api: Kf
     with pytest.raises(Unavailable) as error:
         await api.run(server.endpoint, "r1")
     assert error.value.retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (
+            {"pipeline_runtime": {"workflow_manifest": '{"spec": {"activeDeadlineSeconds": 0}}'}},
+            {"activeDeadlineSeconds": 0},
+        ),
+        ({"pipeline_runtime": {"workflow_manifest": "no json"}}, None),
+        ({"pipeline_runtime": {"workflow_manifest": "[1]"}}, None),
+        ({"pipeline_runtime": None}, None),
+        ({}, None),
+        ([], None),
+    ],
+)
+async def test_the_workflow_that_an_endpoint_kept_is_read_leniently(
+    server: Server, api: KfpApi, body: Any, found: Any
+) -> None:
+    server.say(body)
+    manifest = await api.last_workflow(server.endpoint, "r1")
+    assert (manifest["spec"] if manifest is not None else None) == found
+    assert server.asked[0]["path"] == "/pipeline/apis/v1beta1/runs/r1"
+
+
+@pytest.mark.parametrize(("status", "passes"), [(403, False), (404, False), (500, False), (501, False), (503, True)])
+async def test_a_server_without_the_older_api_tells_nothing(
+    server: Server, api: KfpApi, status: int, passes: bool
+) -> None:
+    server.answers.append(lambda: web.Response(text="a page", status=status))
+    if passes:
+        with pytest.raises(Unavailable):
+            await api.last_workflow(server.endpoint, "r1")
+    else:
+        assert await api.last_workflow(server.endpoint, "r1") is None
+
+
+async def test_a_workflow_that_is_too_large_is_not_read(
+    server: Server, api: KfpApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slipway.adapters.kfp.api.LIMIT", 100)
+    server.say({"pipeline_runtime": {"workflow_manifest": "x" * 2000}})
+    assert await api.last_workflow(server.endpoint, "r1") is None
