@@ -72,7 +72,7 @@ class KfpApi:
         wire: Wire | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._clock = clock
+        self.clock = clock
         self._quiet: dict[str, float] = {}
         self._secrets = secrets
         self._token_path = Path(token_path)
@@ -289,12 +289,12 @@ class KfpApi:
         """Leave an endpoint alone that asks for it, whichever run comes next."""
         seconds = answer.retry_after(datetime.now(UTC))
         if seconds is not None:
-            now = self._clock()
+            now = self.clock()
             self._quiet = {url: until for url, until in self._quiet.items() if until > now}
             self._quiet[endpoint.url] = now + min(seconds, QUIET_SECONDS)
 
     def _left(self, endpoint: Endpoint) -> float | None:
-        left = self._quiet.get(endpoint.url, 0.0) - self._clock()
+        left = self._quiet.get(endpoint.url, 0.0) - self.clock()
         return left if left > 0 else None
 
     def _require_welcome(self, endpoint: Endpoint) -> None:

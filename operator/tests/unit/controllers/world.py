@@ -243,7 +243,8 @@ class World:
         self.secrets = Secrets(clock=lambda: self.now.timestamp())
         self.artifacts = MemoryArtifacts(self.secrets)
         runner = Runner("runner:1")
-        self.kfp = Kubeflow(KfpApi(self.secrets, wire=wire), clock=lambda: self.now.timestamp())
+        api = KfpApi(self.secrets, wire=wire, clock=lambda: self.now.timestamp())
+        self.kfp = Kubeflow(api, clock=lambda: self.now.timestamp())
         known: Engines = {"Local": LocalEngine(), "KubeflowPipelines": KubeflowEngine(self.kfp, pipeline_ir)}
         self.controllers: list[Controller[Any]] = [
             PlatformController(self.artifacts, QuietNetwork(), known),

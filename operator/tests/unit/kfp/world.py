@@ -270,7 +270,8 @@ class KfpWorld(World):
 
     def _controllers(self) -> list[Controller[Any]]:
         known = engines(self.secrets, pipeline_ir)
-        known["KubeflowPipelines"].ports["kfp"].clock = lambda: self.now.timestamp()
+        port = known["KubeflowPipelines"].ports["kfp"]
+        port.clock = port.api.clock = lambda: self.now.timestamp()
         runner = Runner("runner:1")
         return [
             PlatformController(self.artifacts, QuietNetwork(), known),
