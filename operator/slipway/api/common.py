@@ -92,16 +92,19 @@ class PipelineS3(ApiModel):
     )
 
 
+_SHOWN_NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._/:()+-]*$"
+
+
 class PipelineVersionName(ApiModel):
     """A pipeline version that the endpoint keeps."""
 
     pipeline: str = Field(
         min_length=1,
         max_length=128,
-        pattern=r"^\S(.*\S)?$",
+        pattern=_SHOWN_NAME,
         description="Name of the pipeline, in the project's namespace where the endpoint has namespaces.",
     )
-    version: str = Field(min_length=1, max_length=128, pattern=r"^\S(.*\S)?$", description="Name of its version.")
+    version: str = Field(min_length=1, max_length=128, pattern=_SHOWN_NAME, description="Name of its version.")
 
 
 class PipelineSource(ApiModel):
