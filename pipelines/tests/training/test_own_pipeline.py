@@ -253,3 +253,18 @@ def test_the_check_reads_the_same_names_as_kfps_message(data: bytes) -> None:
     for name, parameter in own.root.input_definitions.parameters.items():
         kind = message.root.input_definitions.parameters[name].parameter_type
         assert pipeline_spec_pb2.ParameterType.ParameterTypeEnum.Name(kind) == parameter.parameter_type
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_whole_run_makes_a_version_that_says_which_pipeline_made_it(world: Any, data: bytes) -> None:
+    """Both Jobs, on real flights: the page's example trains, the platform judges."""
+    kept = {"key": "jobs/flights/own-train-1/pipeline.yaml", "digest": world.store.put_bytes("pipeline.yaml", data)}
+    world.store.put_bytes(kept["key"], data)
+    digest = pipelines.combined_digest(digest_bytes(compiled.training_ir()), kept["digest"])
+    request = world.request("own", ownPipeline=kept, pipelineDigest=digest, parameters=VALUES, entrypoint="")
+    world.train(request)
+    registered = world.judge(request)
+    assert registered.digests is not None
+    assert registered.digests.pipeline == digest
+    assert float(registered.score or "0") > 0.5
