@@ -84,9 +84,10 @@ test-slow: test-rollouts ## The same, and whole training runs, large logs, Feast
 cluster: setup ## A local kind cluster with everything Slipway runs on
 	@bin/slipway cluster up
 
-JOURNEYS ?=
-e2e: setup ## Journeys on the local cluster; JOURNEYS="flights or deletion" for some
-	@$(PY) -m pytest $(PYTEST_ARGS) e2e/journeys $(if $(JOURNEYS),-k "$(JOURNEYS)")
+JOURNEYS ?= $(if $(KFP),flights)
+KFP ?=
+e2e: setup ## Journeys on the local cluster; JOURNEYS="flights or deletion" for some; KFP=kind or KFP=URL trains there
+	@SLIPWAY_KFP="$(KFP)" $(PY) -m pytest $(PYTEST_ARGS) e2e/journeys $(if $(JOURNEYS),-k "$(JOURNEYS)")
 
 demo: setup ## The flights story in four acts on the local cluster
 	@$(PY) -m slipway_demo.main

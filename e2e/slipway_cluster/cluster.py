@@ -69,9 +69,9 @@ class Cluster:
         return f"http://127.0.0.1:{self._ports()['s3']}"
 
     def s3_credentials(self, identity: str = "admin") -> S3Credentials:
-        """Keys of ``admin``, of the restricted ``trainer``, or of ``predictions``, which may only put some objects."""
+        """Keys of ``admin``, of the restricted ``trainer``, of ``predictions``, which may only put, or of ``kfp``."""
         made = self._credentials()
-        found = {"admin": made.admin, "trainer": made.trainer, "predictions": made.predictions}
+        found = {"admin": made.admin, "trainer": made.trainer, "predictions": made.predictions, "kfp": made.kfp}
         if identity not in found:
             raise ClusterError(f"The artifact store has no identity {identity!r}: choose one of {', '.join(found)}.")
         return found[identity]
@@ -96,17 +96,23 @@ class Cluster:
         """Whether its API server answers."""
         return self.kubeconfig.exists() and self._nodes().answers()
 
-    def up(self, images: Wish = Wish.AUTO) -> None:
+    def up(self, images: Wish = Wish.AUTO, *, kfp: bool = False) -> None:
         """Make everything as wanted; what already is takes no time.
 
         Args:
             images: where a new cluster's images come from; one that exists keeps to what it was made with.
+            kfp: with Kubeflow Pipelines; one that has it keeps it without.
 
         Raises:
             ClusterError: something is missing or failed; the message says what to do.
         """
         with keys.lock(f"cluster-{self.name}"):
             chosen = self._choose(images)
+            if kfp and chosen is Origin.LOCAL:
+                raise ClusterError(
+                    "Kubeflow Pipelines is installed from upstream's manifests and images, and this cluster has only "
+                    "images that are made here: make one with --images upstream (after slipway cluster down)."
+                )
             with self._steps.step("check this machine"):
                 doctor.prepare(chosen)
             if not self.is_up():
@@ -120,6 +126,8 @@ class Cluster:
                 lambda: self._step("gateway", installer.gateway),
                 lambda: self._step("kserve", installer.kserve),
             )
+            if kfp:
+                self._step("kubeflow pipelines", lambda: installer.kfp(self._credentials()))
             with self._steps.step("wait for every part"):
                 installer.wait_until_available()
             with self._steps.step("answer on loopback"):

@@ -34,6 +34,7 @@ class Versions(BaseModel):
     envoy_gateway: str
     kserve: str
     pause: str
+    kubeflow_pipelines: str
     debian: str
     wheels: dict[str, str]
     upstream: Upstream

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from slipway_cluster.cluster import Cluster
 from slipway_demo.story import Node
@@ -53,11 +57,28 @@ class Installed:
     images: dict[str, str]
 
 
+KFP = "SLIPWAY_KFP"
+"""Variable with the endpoint of Kubeflow Pipelines that trains, or `kind`: one that is installed here; empty: Jobs."""
+KIND = "kind"
+
+
+def platform(kfp: str = "") -> dict[str, Any]:
+    """The example's Platform, with the engine that `kfp` says. :param kfp: see `KFP`"""
+    found: dict[str, Any] = yaml.safe_load((EXAMPLE / "manifests" / "admin" / "platform.yaml").read_text())
+    if kfp:
+        pipelines = yaml.safe_load((ROOT / "manifests" / "kfp" / "platform-pipelines.yaml").read_text())
+        if kfp != KIND:
+            pipelines["kubeflowPipelines"]["endpoint"] = kfp
+        found["spec"]["pipelines"] = pipelines
+    return found
+
+
 def install(node: Node, name: str = "slipway") -> Installed:
     """Brings cluster, images and chart up to date; a second time takes seconds. ClusterError says why it cannot."""
     reporter = NodeReporter(node)
     cluster = Cluster(name, reporter)
-    cluster.up()
+    kfp = os.environ.get(KFP, "")
+    cluster.up(kfp=kfp == KIND)
     images = cluster.build_project_images()
     images["flight-delays"] = cluster.build_team_image("flight-delays", EXAMPLE / "flights")
     reporter.started("operator", None)
@@ -85,6 +106,8 @@ def install(node: Node, name: str = "slipway") -> Installed:
     world = World(cluster.kubeconfig)
     reporter.started("platform", None)
     world.apply_files(EXAMPLE / "manifests" / "admin")
+    if kfp:
+        world.apply(platform(kfp))
     world.wait(
         "Platform default is Ready",
         lambda: condition(world.get("Platform", "default")).get("status") == "True",

@@ -10,14 +10,19 @@ from typing import Any
 import pytest
 import yaml
 
+from slipway.adapters.kfp import launcher
+from slipway.adapters.kfp.endpoint import Endpoint
+from slipway.api.platform import Platform
 from slipway_cluster import ClusterError, cluster, gobuild, kind, paths
 from slipway_cluster.certificates import Authority
 from slipway_cluster.origin import Origin
 from slipway_cluster.process import run
-from slipway_cluster.stack import credentials, gateway, kserve, storage
+from slipway_cluster.stack import credentials, gateway, kfp, kserve, storage
+from slipway_cluster.stack.install import Installer
 from slipway_cluster.stack.names import names
 from slipway_cluster.steps import Steps
 from slipway_cluster.versions import versions
+from slipway_demo import install
 
 MODULES = {
     "kubernetes": ("k8s.io/kubernetes", versions().kubernetes),
@@ -239,3 +244,90 @@ def test_work_side_by_side_raises_what_failed() -> None:
     with pytest.raises(ClusterError, match="broken"):
         Steps(Recorder()).together(fail, lambda: done.append(1))
     assert done == [1]
+
+
+def test_pipelines_are_installed_at_the_version_of_the_versions_file() -> None:
+    remote = [
+        each
+        for file in kfp.MANIFESTS.rglob("kustomization.yaml")
+        for each in yaml.safe_load(file.read_text())["resources"]
+        if each.startswith("https://")
+    ]
+    assert len(remote) == 2
+    for each in remote:
+        assert each.startswith("https://github.com/kubeflow/pipelines//manifests/kustomize/")
+        assert f"?ref={versions().kubeflow_pipelines}&" in each, "a release, and the one that is written down"
+    page = (kfp.MANIFESTS.parents[1] / "docs/training/kubeflow-pipelines.md").read_text()
+    assert f"{versions().kubeflow_pipelines}, whose launcher" in page
+
+
+def test_pipelines_find_the_store_with_the_secrets_that_are_made(tmp_path: Path) -> None:
+    """What the operator would hold against this installation."""
+    made = {each["metadata"]["name"]: each for each in kfp.secrets(credentials.of_cluster(tmp_path))}
+    config = yaml.safe_load((kfp.MANIFESTS / "launcher.yaml").read_text())
+    platform = Platform.model_validate(install.platform(install.KIND))
+    endpoint = Endpoint.of(platform)
+    assert endpoint is not None
+    assert endpoint.shared == kfp.NAMESPACE
+    found = launcher.needs(config, kfp.NAMESPACE, endpoint.root, platform.spec.artifacts.s3.endpoint)
+    assert found.problem == ""
+    assert set(found.keys) == set(made[found.secret]["stringData"])
+    assert set(made[endpoint.shared_s3]["stringData"]) == {"accessKey", "secretKey"}
+    assert set(made[endpoint.shared_feast]["stringData"]) == {"host", "port", "database", "username", "password"}
+    identities = json.loads(objects(tmp_path)["Secret", "s3-identities"]["stringData"]["s3.json"])["identities"]
+    (mine,) = [each for each in identities if each["name"] == "kfp"]
+    assert mine["credentials"] == [made["kfp-store"]["stringData"]]
+    assert all(action.endswith(":slipway/kfp/*") for action in mine["actions"])
+    assert config["data"]["defaultPipelineRoot"] == endpoint.root
+
+
+def test_the_platform_of_a_journey_names_the_endpoint_that_it_is_asked_for() -> None:
+    assert install.platform()["spec"]["pipelines"] == {"engine": "Local"}
+    pipelines = install.platform("https://kfp.example.com")["spec"]["pipelines"]
+    assert pipelines["engine"] == "KubeflowPipelines"
+    assert pipelines["kubeflowPipelines"]["endpoint"] == "https://kfp.example.com"
+
+
+class Told:
+    """A cluster that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, ...]] = []
+        self.installed: dict[str, str] = {}
+
+    def kubectl(self, *arguments: str, **_: object) -> str:
+        self.told.append(arguments)
+        if arguments[:2] == ("patch", "configmap"):
+            self.installed |= json.loads(arguments[-1])["data"]
+        return json.dumps({"data": self.installed})
+
+    def helm(self, *arguments: str, **_: object) -> str:
+        raise AssertionError(arguments)
+
+
+def test_pipelines_are_installed_in_order_and_once(tmp_path: Path) -> None:
+    there = Told()
+    installer = Installer(there, tmp_path, Origin.UPSTREAM)
+    installer.kfp(credentials.of_cluster(tmp_path))
+    told = [" ".join(each) for each in there.told]
+    steps = (
+        f"-k {kfp.FIRST}",
+        "wait crd/workflows.argoproj.io --for=condition=Established",
+        f"-k {kfp.MANIFESTS}",
+        "-f -",
+    )
+    found = [next(index for index, each in enumerate(told) if f"{step} " in f"{each} ") for step in steps]
+    assert found == sorted(found)
+    assert "wait deployment --all -n kubeflow --for=condition=Available" in told[found[-1] + 1]
+    before = len(there.told)
+    installer.kfp(credentials.of_cluster(tmp_path))
+    assert len(there.told) == before + 1, "it only looks"
+    installer.wait_until_available()
+    assert any("-n kubeflow" in " ".join(each) for each in there.told[before + 1 :])
+
+
+def test_pipelines_need_images_of_registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = cluster.Cluster("test")
+    monkeypatch.setattr(made, "_choose", lambda _: Origin.LOCAL)
+    with pytest.raises(ClusterError, match="make one with --images upstream"):
+        made.up(kfp=True)

@@ -20,12 +20,14 @@ class Credentials(BaseModel):
         admin: may do everything in the artifact store.
         trainer: reads the bucket and writes below ``runs/`` only: what the teams' own code gets.
         predictions: puts objects below ``predictions/`` and nothing else: what model servers log with.
+        kfp: reads and writes below ``kfp/`` only: what Kubeflow Pipelines' launcher hands over with.
         postgres_password: of the feature store's database user.
     """
 
     admin: S3Credentials
     trainer: S3Credentials
     predictions: S3Credentials = Field(default_factory=lambda: _keys())
+    kfp: S3Credentials = Field(default_factory=lambda: _keys())
     postgres_password: str
 
 

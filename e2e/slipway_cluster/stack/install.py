@@ -12,7 +12,7 @@ from slipway_cluster import gobuild, keys
 from slipway_cluster.certificates import Authority
 from slipway_cluster.errors import ClusterError
 from slipway_cluster.origin import Origin
-from slipway_cluster.stack import gateway, kserve, storage
+from slipway_cluster.stack import gateway, kfp, kserve, storage
 from slipway_cluster.stack.credentials import Credentials
 from slipway_cluster.stack.names import names
 from slipway_cluster.stack.objects import Object, config_map, namespace
@@ -84,14 +84,38 @@ class Installer:
 
         self._once("kserve", keys.key_of(certificate, values, gobuild.module_key("kserve")), install)
 
+    def kfp(self, credentials: Credentials) -> None:
+        """Kubeflow Pipelines, fetched by kubectl from upstream; its images by the nodes."""
+        wanted = kfp.secrets(credentials)
+
+        def install() -> None:
+            self._apply_folder(kfp.FIRST)
+            self._wait("crd", kfp.CRD, "", "condition=Established")
+            self._apply_folder(kfp.MANIFESTS)
+            self._apply(wanted)
+            self._wait_for_all(kfp.NAMESPACE)
+
+        self._once("kfp", keys.key_of(wanted, kfp.text()), install)
+
     def wait_until_available(self) -> None:
         """Wait for every deployment, also those that a restart of the machine ended."""
-        bound = f"--timeout={self._patience}s"
         for place in ("kube-system", storage.NAMESPACE, gateway.NAMESPACE, kserve.NAMESPACE):
-            self._cluster.kubectl(
-                *("wait", "deployment", "--all", "-n", place, "--for=condition=Available", bound),
-                timeout=self._patience + 10,
-            )
+            self._wait_for_all(place)
+        if "kfp" in self._installed():
+            self._wait_for_all(kfp.NAMESPACE)
+
+    def _wait_for_all(self, place: str) -> None:
+        bound = f"--timeout={self._patience}s"
+        self._cluster.kubectl(
+            *("wait", "deployment", "--all", "-n", place, "--for=condition=Available", bound),
+            timeout=self._patience + 10,
+        )
+
+    def _apply_folder(self, folder: Path) -> None:
+        self._cluster.kubectl(
+            *("apply", "--server-side", "--force-conflicts", "--field-manager=slipway-cluster", "-k", str(folder)),
+            timeout=self._patience,
+        )
 
     def _once(self, name: str, key: str, install: Callable[[], None]) -> None:
         if self._installed().get(name) == key:
@@ -137,8 +161,9 @@ class Installer:
         )
 
     def _wait(self, kind: str, name: str, namespace: str, condition: str) -> None:
+        where = ("-n", namespace) if namespace else ()
         self._cluster.kubectl(
-            *("wait", f"{kind}/{name}", "-n", namespace, f"--for={condition}", f"--timeout={self._patience}s"),
+            *("wait", f"{kind}/{name}", *where, f"--for={condition}", f"--timeout={self._patience}s"),
             timeout=self._patience + 10,
         )
 

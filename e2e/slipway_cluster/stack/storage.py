@@ -16,6 +16,9 @@ RUNS = "runs"
 PREDICTIONS = "predictions"
 """The only prefix that model servers put objects below."""
 
+PIPELINES = "kfp"
+"""The only prefix that Kubeflow Pipelines' launcher reads and writes below."""
+
 VOLUMES = "/var/local/slipway"
 """Where volumes live on their node."""
 
@@ -44,40 +47,44 @@ def objects(credentials: Credentials, node: str, names: Names) -> list[Object]:
         _service("seaweedfs", S3_PORT, "s3", node_port=S3_NODE_PORT),
         _postgresql(names),
         _service("postgres", 5432, "postgres", app="postgresql"),
-        secret(SYSTEM, "s3", _s3_keys(credentials.admin)),
-        secret(SYSTEM, "s3-trainer", _s3_keys(credentials.trainer)),
-        secret(SYSTEM, "s3-predictions", _s3_keys(credentials.predictions)),
-        secret(
-            SYSTEM,
-            "feast",
-            {
-                "host": f"postgres.{NAMESPACE}",
-                "port": "5432",
-                "database": DATABASE,
-                "username": DATABASE,
-                "password": credentials.postgres_password,
-            },
-        ),
+        secret(SYSTEM, "s3", s3_keys(credentials.admin)),
+        secret(SYSTEM, "s3-trainer", s3_keys(credentials.trainer)),
+        secret(SYSTEM, "s3-predictions", s3_keys(credentials.predictions)),
+        secret(SYSTEM, "feast", feast_access(credentials)),
         config_map(SYSTEM, "artifact-store", {"endpoint": f"http://seaweedfs.{NAMESPACE}:{S3_PORT}", "bucket": BUCKET}),
     ]
 
 
-def _s3_keys(keys: S3Credentials) -> dict[str, str]:
+def feast_access(credentials: Credentials) -> dict[str, str]:
+    """What opens Feast's database from anywhere in the cluster."""
+    return {
+        "host": f"postgres.{NAMESPACE}",
+        "port": "5432",
+        "database": DATABASE,
+        "username": DATABASE,
+        "password": credentials.postgres_password,
+    }
+
+
+def s3_keys(keys: S3Credentials) -> dict[str, str]:
+    """An identity's keys as Secrets have them."""
     return {"accessKey": keys.access_key, "secretKey": keys.secret_key}
 
 
 def _identities(credentials: Credentials) -> dict[str, Any]:
     everything = ["Admin", "Read", "Write", "List", "Tagging"]
     restricted = [f"Read:{BUCKET}", f"List:{BUCKET}", f"Write:{BUCKET}/{RUNS}/*", f"Tagging:{BUCKET}/{RUNS}/*"]
+    launcher = [f"{right}:{BUCKET}/{PIPELINES}/*" for right in ("Read", "Write", "List", "Tagging")]
     rights: dict[str, Any] = {
         "admin": {"actions": everything},
         "trainer": {"actions": restricted},
         # `Write:` among the actions would let it delete too; a policy allows `PutObject` alone.
         "predictions": {"policyNames": [PREDICTIONS]},
+        "kfp": {"actions": launcher},
     }
     return {
         "identities": [
-            {"name": name, "credentials": [_s3_keys(getattr(credentials, name))], **right}
+            {"name": name, "credentials": [s3_keys(getattr(credentials, name))], **right}
             for name, right in rights.items()
         ],
         "policies": [{"name": PREDICTIONS, "content": json.dumps(_put_only(PREDICTIONS))}],

@@ -13,6 +13,8 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -27,6 +29,10 @@ HOSTS = "slipway.dev/analysis-hosts"
 
 class Refused(Exception):
     """A request that is not made, or an answer that is not taken; says why in a sentence."""
+
+
+class TooLarge(Refused):
+    """An answer with more bytes than the request allows."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,25 @@ class Request:
     ca: str = ""
     timeout: float = 10.0
     limit: int = LIMIT
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back. :param headers: by name in lower case; of one that came twice the last"""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def retry_after(self, now: datetime) -> float | None:
+        """Seconds until the server wants to be asked again (`Retry-After`, number or date); None: it does not say."""
+        text = self.headers.get("retry-after", "").strip()
+        if text.isdecimal():
+            return float(text[:9])
+        try:
+            return max(0.0, (parsedate_to_datetime(text) - now).total_seconds())
+        except (ValueError, TypeError):  # no date, or one without a zone
+            return None
 
 
 def is_private_to_us(address: str) -> bool:
@@ -85,6 +110,11 @@ class Outbound:
 
     async def send(self, request: Request) -> tuple[int, bytes]:
         """Status code and body. :raises Refused: no answer, or none that may be taken"""
+        answer = await self.ask(request)
+        return answer.status, answer.body
+
+    async def ask(self, request: Request) -> Answer:
+        """The same, with headers. :raises Refused: no answer, or none that may be taken"""
         url = self._checked(request.url)
         context = await asyncio.to_thread(_context, request.ca) if url.scheme == "https" else None
         try:
@@ -112,7 +142,7 @@ class Outbound:
             raise Refused(f"{url.host} is an address of the operator's own machine.")
         return url
 
-    async def _answer(self, url: URL, request: Request, context: ssl.SSLContext | None) -> tuple[int, bytes]:
+    async def _answer(self, url: URL, request: Request, context: ssl.SSLContext | None) -> Answer:
         connector = aiohttp.TCPConnector(resolver=GuardedResolver(self._refused), ssl=context or True, force_close=True)
         async with (
             aiohttp.ClientSession(connector=connector, trust_env=False) as session,
@@ -125,7 +155,8 @@ class Outbound:
                 allow_redirects=False,
             ) as answer,
         ):
-            return answer.status, await _bounded(answer.content, str(url.host), request.limit)
+            headers = {name.lower(): value for name, value in answer.headers.items()}
+            return Answer(answer.status, await _bounded(answer.content, str(url.host), request.limit), headers)
 
 
 async def _bounded(content: aiohttp.StreamReader, host: str, limit: int) -> bytes:
@@ -134,7 +165,7 @@ async def _bounded(content: aiohttp.StreamReader, host: str, limit: int) -> byte
     async for part in content.iter_chunked(2**14):
         size += len(part)
         if size > limit:
-            raise Refused(f"{host} answered with more than {limit // 1024} KiB.")
+            raise TooLarge(f"{host} answered with more than {limit // 1024} KiB.")
         parts.append(part)
     return b"".join(parts)
 

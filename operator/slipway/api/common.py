@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,12 +11,15 @@ from slipway.api.meta import (
     ApiModel,
     ClusterRef,
     DecimalString,
+    Digest,
     EntryPoint,
     Identifier,
     LocalRef,
     Resources,
     Scalar,
     map_list,
+    one_of,
+    rule,
 )
 
 QualityMetric = Literal[
@@ -65,7 +68,10 @@ class ImageCode(ApiModel):
         max_length=512,
         description="Image that has the code and Slipway's runner (build it FROM slipway-runner).",
     )
-    entrypoint: EntryPoint = Field(description="Function that trains, as `package.module:function`.")
+    entrypoint: EntryPoint | None = Field(
+        None,
+        description="Function that trains, as `package.module:function`. Needed unless `pipeline` is set.",
+    )
 
 
 class Code(ApiModel):
@@ -75,8 +81,61 @@ class Code(ApiModel):
     image: ImageCode = Field(description="The image, with Image.")
 
 
+class PipelineS3(ApiModel):
+    """A compiled pipeline in the Platform's bucket."""
+
+    key: str = Field(
+        min_length=1,
+        max_length=512,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9!_.*'()/=+@-]*$",
+        description="Key of the YAML file in the Platform's bucket, such as `pipelines/flights.yaml`.",
+    )
+
+
+_SHOWN_NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._/:()+-]*$"
+
+
+class PipelineVersionName(ApiModel):
+    """A pipeline version that the endpoint keeps."""
+
+    pipeline: str = Field(
+        min_length=1,
+        max_length=128,
+        pattern=_SHOWN_NAME,
+        description="Name of the pipeline, in the project's namespace where the endpoint has namespaces.",
+    )
+    version: str = Field(min_length=1, max_length=128, pattern=_SHOWN_NAME, description="Name of its version.")
+
+
+class PipelineSource(ApiModel):
+    """A compiled pipeline of the team's own; what it has to be like: docs/training/own-pipelines.md."""
+
+    rules: ClassVar = (
+        one_of("type", {"S3": "s3", "PipelineVersion": "pipelineVersion"}),
+        rule("!has(self.digest) || self.type == 'S3'", "digest is of a file's bytes: set type S3, or remove digest"),
+    )
+
+    type: Literal["S3", "PipelineVersion"] = Field(description="Where it is.")
+    s3: PipelineS3 | None = Field(None, description="The file, with S3.")
+    pipeline_version: PipelineVersionName | None = Field(
+        None, description="The version, with PipelineVersion; the Platform's engine must be KubeflowPipelines."
+    )
+    digest: Digest | None = Field(
+        None,
+        description="What its bytes must be, with S3: runs are refused when they are others. Change it to have a new"
+        " content trained with.",
+    )
+
+
 class TrainingTemplate(ApiModel):
     """How models of a project are trained: everything of a run but its dataset version."""
+
+    rules: ClassVar[tuple[dict[str, str], ...]] = (
+        rule(
+            "has(self.pipeline) || has(self.code.image.entrypoint)",
+            "set code.image.entrypoint, the function that trains, or pipeline",
+        ),
+    )
 
     feature_set_refs: list[LocalRef] = Field(
         default_factory=list,
@@ -91,8 +150,13 @@ class TrainingTemplate(ApiModel):
         json_schema_extra=SET_LIST,
     )
     code: Code = Field(description="The training code.")
+    pipeline: PipelineSource | None = Field(
+        None,
+        description="A compiled pipeline of your own that trains, in the place of the function. Slipway still makes the"
+        " sets and judges the model.",
+    )
     parameters: Annotated[dict[str, Scalar], Field(max_length=100)] = Field(
-        default_factory=dict, description="Hyperparameters that the training function gets."
+        default_factory=dict, description="Hyperparameters that the training function, or your own pipeline, gets."
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of every random generator of the run.")
     pool_ref: ClusterRef | None = Field(

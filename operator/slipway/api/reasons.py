@@ -226,6 +226,11 @@ class Reason(StrEnum):
         "The pipelines endpoint does not take the pipeline or the run.",
         "The message has the endpoint's words; it is tried again with growing pauses.",
     )
+    InvalidPipeline = (
+        "InvalidPipeline",
+        "The team's own pipeline does not keep to the contract, or cannot run with the Platform's engine.",
+        "Change what the message names, and create another run; docs/training/own-pipelines.md has the contract.",
+    )
     LauncherMisconfigured = (
         "LauncherMisconfigured",
         "KFP's launcher does not know how to reach the store in which tasks hand over to each other.",

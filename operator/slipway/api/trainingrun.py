@@ -24,7 +24,10 @@ from slipway.api.meta import (
 class TrainingRunSpec(TrainingTemplate):
     """Everything that decides the result of a run."""
 
-    rules: ClassVar = (rule("self == oldSelf", "a TrainingRun does not change once it is created: create another one"),)
+    rules: ClassVar = (
+        *TrainingTemplate.rules,
+        rule("self == oldSelf", "a TrainingRun does not change once it is created: create another one"),
+    )
 
     project_ref: LocalRef = Field(description="ModelProject that it belongs to.")
     dataset_version_ref: LocalRef = Field(description="DatasetVersion that it trains on; it must have passed.")
@@ -71,6 +74,9 @@ class TrainingRunStatus(Status):
     attempt: int | None = Field(None, ge=1, le=100, description="Which attempt this is.")
     engine: Literal["Local", "KubeflowPipelines"] | None = Field(None, description="Where it runs.")
     pipeline_digest: Digest | None = Field(None, description="Digest of the compiled pipeline (IR).")
+    own_pipeline_digest: Digest | None = Field(
+        None, description="Digest of the bytes of the team's own pipeline, as they were read when the run started."
+    )
     job: ObjectName | None = Field(None, description="Job of the stage that runs, with the Local engine.")
     pipeline_run: PipelineRun | None = Field(
         None, description="The run on Kubeflow Pipelines, with that engine; `slipway run logs` shows its output."

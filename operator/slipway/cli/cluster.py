@@ -73,6 +73,9 @@ def _sentences(command: Callable[P, R]) -> Callable[P, R]:
 def up(
     name: Name = "slipway",
     images: ImagesOption = Images.AUTO,
+    kfp: Annotated[
+        bool, typer.Option("--kfp", help="Install upstream's Kubeflow Pipelines too; needs images of registries.")
+    ] = False,
     context: Annotated[
         str,
         typer.Option(help="Use the cluster of this context of your own kubeconfig: say what it lacks, change nothing."),
@@ -87,7 +90,7 @@ def up(
 
     started = time.monotonic()
     with _reporter() as reporter:
-        Cluster(name, reporter).up(Wish(images.value))
+        Cluster(name, reporter).up(Wish(images.value), kfp=kfp)
     print(f"The cluster is up after {time.monotonic() - started:.0f} s.")
     _print_places(name)
 

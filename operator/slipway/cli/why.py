@@ -137,7 +137,9 @@ def tree(answer: Answer) -> Tree:
     code.add(f"pipeline {spec.digests.pipeline}")
     if answer.run is not None:
         run = answer.run
-        code.add(f"entrypoint {run.spec.code.image.entrypoint}, seed {run.spec.seed}")
+        code.add(f"entrypoint {run.spec.code.image.entrypoint or 'none'}, seed {run.spec.seed}")
+        if run.status.own_pipeline_digest:
+            code.add(f"own pipeline {run.status.own_pipeline_digest}")
         code.add(f"parameters {json.dumps(run.spec.parameters, sort_keys=True)}")
         code.add(
             f"TrainingRun {run.metadata.name}, trigger {run.spec.trigger}, {run.status.completion_time or 'running'}"

@@ -221,6 +221,13 @@ class StableResult(Contract):
     manifest_digest: str | None = None
 
 
+class OwnPipelineFile(Contract):
+    """The team's own pipeline, as it was when the run started: where nobody but the operator writes."""
+
+    key: str
+    digest: str
+
+
 class TrainingRequest(Request):
     """One run. `prefix` is `runs/NAMESPACE/UID/`; parameters of the compiled pipeline are made from this."""
 
@@ -236,6 +243,7 @@ class TrainingRequest(Request):
     inputs: list[str]
     feature_sets: list[TrainingFeatureSet] = Field(default_factory=list)
     entrypoint: str
+    """Empty where the team's own pipeline needs none."""
     image: str
     parameters: dict[str, Scalar] = Field(default_factory=dict)
     seed: int
@@ -245,6 +253,8 @@ class TrainingRequest(Request):
     today: str
     """Day (YYYY-MM-DD) at the run's creation, on which deferrals are judged, whenever it runs."""
     pipeline_digest: str
+    own_pipeline: OwnPipelineFile | None = None
+    """It takes the place of `train`, and its digest is part of `pipelineDigest`."""
     model_prefix: str
     """`models/NAMESPACE/PROJECT/`: the judge stores the model below it, in a folder named by its digest."""
 

@@ -23,8 +23,11 @@ ERROR_LIMIT = 1500
 def code_digest(entrypoint: str) -> str:
     """Digest of the sources of the entry point's top-level package: relative path and content of every file.
 
-    Nothing of it is imported. RefusalError EntrypointNotFound when there is no such package.
+    Nothing of it is imported. RefusalError EntrypointNotFound when there is no such package. Without an entry point the
+    code is in the team's own pipeline, which has a digest of its own.
     """
+    if not entrypoint:
+        return digest_json({})
     root = _root(entrypoint)
     if root.is_file():
         return digest_json({root.name: digest_file(root)})

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from slipway.api.meta import Scalar
 from slipway.api.reasons import Reason
+from slipway.contracts import pipelines
 from slipway.contracts.digests import canonical_json
 from slipway.contracts.jobs import Contract, ProduceResult, RegisterResult, TrainingRequest
 from slipway.contracts.stages import JUDGE, PRODUCE
@@ -39,10 +41,11 @@ class RunManifest(Contract):
 
 def run_train(request: TrainingRequest, store: ObjectStore, progress: ProgressWriter) -> ProduceResult:
     """Runs `produce`: features, baselines, and the team's code. UserCodeError when that raises."""
-    ir = local.verified_ir(request.pipeline_digest)
+    ir, more = _pipeline(request, store)
     spec = local.half(ir, PRODUCE)
+    parameters = {**Arguments.of(request).pipeline_parameters(), **more}
     with tempfile.TemporaryDirectory(prefix="slipway-run-") as folder:
-        outputs = local.run(spec, Arguments.of(request).pipeline_parameters(), {}, Path(folder).resolve(), progress)
+        outputs = local.run(spec, parameters, {}, Path(folder).resolve(), progress)
         types = _output_types(spec)
         stored = {
             name: _upload(store, f"{request.prefix}{PRODUCE}/{name}", _content(outputs[name]), types[name])
@@ -58,14 +61,31 @@ def run_judge(request: TrainingRequest, store: ObjectStore, progress: ProgressWr
 
     RefusalError DigestMismatch when anything is not what was recorded.
     """
-    ir = local.verified_ir(request.pipeline_digest)
-    spec = local.half(ir, JUDGE)
+    spec = local.half(local.verified_ir(request.pipeline_digest, request.own_pipeline), JUDGE)
     manifest = _read_manifest(store, request)
     with tempfile.TemporaryDirectory(prefix="slipway-run-") as folder:
         given = _download(store, manifest, local.input_types(spec), Path(folder).resolve() / "given")
         root = Path(folder).resolve() / "made"
         outputs = local.run(spec, Arguments.of(request).pipeline_parameters(), given, root, progress)
         return RegisterResult.model_validate_json(outputs["result"].path.read_bytes())
+
+
+def _pipeline(request: TrainingRequest, store: ObjectStore) -> tuple[dict[str, Any], dict[str, Scalar]]:
+    """The pipeline of the run, with the team's own in it if it has one; and what that takes beside our parameters.
+
+    RefusalError InvalidPipeline when KFP's own tools cannot read it.
+    """
+    ir = local.verified_ir(request.pipeline_digest, request.own_pipeline)
+    if request.own_pipeline is None:
+        return ir, {}
+    data = store.get_bytes(request.own_pipeline.key, request.own_pipeline.digest)
+    try:
+        own = pipelines.parse(data)
+        composed = pipelines.compose(ir, own, request.parameters)
+        local.require_readable(composed)
+    except pipelines.UnfitError as error:
+        raise RefusalError(Reason.InvalidPipeline, f"spec.pipeline: {error}") from None
+    return composed, pipelines.arguments(own, request.parameters, request.seed)
 
 
 def _output_types(spec: Mapping[str, Any]) -> dict[str, str]:

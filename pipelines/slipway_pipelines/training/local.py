@@ -20,9 +20,12 @@ from typing import Any
 
 import yaml
 
+from slipway.api.meta import Scalar
 from slipway.api.reasons import Reason
 from slipway.contracts.digests import digest_bytes
-from slipway.contracts.stages import TASKS
+from slipway.contracts.jobs import OwnPipelineFile
+from slipway.contracts.pipelines import OWN, PLACE, UnfitError, combined_digest
+from slipway.contracts.stages import ENVIRONMENT, TASKS
 from slipway_pipelines import compiled
 from slipway_pipelines.errors import OutageError, RefusalError
 from slipway_pipelines.training import outcome
@@ -35,17 +38,35 @@ _COMPONENT = "comp-"
 _OUT_OF_MEMORY = (-9, 137)
 
 
-def verified_ir(digest: str) -> dict[str, Any]:
-    """The compiled pipeline of this image. RefusalError when it is not the one that the run was made for."""
+def verified_ir(digest: str, own: OwnPipelineFile | None = None) -> dict[str, Any]:
+    """The compiled pipeline of this image. RefusalError when it is not the one that the run was made for.
+
+    :param digest: of the pipeline that the run was made for
+    :param own: the team's own pipeline, which has a part in that digest
+    """
     data = compiled.training_ir()
-    if digest_bytes(data) != digest:
+    found = digest_bytes(data)
+    if own is not None:
+        found = combined_digest(found, own.digest)
+    if found != digest:
         raise RefusalError(
             Reason.InternalError,
-            f"The run was made for pipeline {digest}, and its image has {digest_bytes(data)}: build the image FROM the "
-            "slipway-runner of the operator's release.",
+            f"The run was made for pipeline {digest}, and its image has {found}: build the image FROM "
+            "the slipway-runner of the operator's release.",
         )
     spec: dict[str, Any] = yaml.safe_load(data)
     return spec
+
+
+def require_readable(spec: Mapping[str, Any]) -> None:
+    """Whether KFP's own tools read a pipeline. :raises UnfitError: they do not"""
+    from google.protobuf import json_format  # type: ignore[import-untyped]
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    try:
+        json_format.ParseDict(dict(spec), pipeline_spec_pb2.PipelineSpec())
+    except json_format.ParseError as error:
+        raise UnfitError(f"KFP cannot read it ({error}): write it by KFP's compiler.") from None
 
 
 def half(ir: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -93,7 +114,7 @@ def input_types(spec: Mapping[str, Any]) -> dict[str, str]:
 
 def run(
     spec: Mapping[str, Any],
-    parameters: Mapping[str, str],
+    parameters: Mapping[str, Scalar],
     artifacts: Mapping[str, InputArtifact],
     root: Path,
     on_task: OnTask,
@@ -104,7 +125,7 @@ def run(
     """
     become_unreadable()
     # Seconds of import: only now.
-    from google.protobuf import json_format  # type: ignore[import-untyped]
+    from google.protobuf import json_format
     from kfp import dsl, local
     from kfp.local import pipeline_orchestrator
     from kfp.pipeline_spec import pipeline_spec_pb2
@@ -116,6 +137,7 @@ def run(
     arguments: dict[str, Any] = {name: value for name, value in parameters.items() if name in asked}
     for name, item in artifacts.items():
         arguments[name] = types[item.type](name=name, uri=str(item.path))
+    spec = _with_environment(spec)
     tasks = _Tasks(spec, on_task)
     with tempfile.TemporaryDirectory() as workspace, _around_each_task(tasks):
         local.init(
@@ -133,6 +155,17 @@ def run(
     return {name: OutputArtifact(Path(item.uri), dict(item.metadata)) for name, item in outputs.items()}
 
 
+def _with_environment(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The team's own executors begin with `env`, which sets what they declare; the local runner would not."""
+    found = copy.deepcopy(dict(spec))
+    for label, executor in found["deploymentSpec"]["executors"].items():
+        if label.startswith(f"exec-{OWN}"):
+            container = executor["container"]
+            declared = [f"{each['name']}={each.get('value', '')}" for each in container.get("env", [])]
+            container["command"] = ["env", *declared, *container["command"]]
+    return found
+
+
 @dataclass
 class _Tasks:
     """Starts the tasks' processes in the local runner's place, and keeps why one failed."""
@@ -146,7 +179,9 @@ class _Tasks:
     def start(self, full_command: list[str]) -> int:
         """Runs one task's command to its end; gives the exit code."""
         name = full_command[full_command.index("--function_to_execute") + 1]
-        info = TASKS[name]
+        ours = self._is_ours(name, full_command)
+        # The team's own tasks have what `train` has: no credentials at all.
+        info = TASKS[name if ours else PLACE]
         self.on_task(info.stage, info.percent)
         process = subprocess.Popen(
             full_command,
@@ -155,7 +190,7 @@ class _Tasks:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env=task_environment(info, self._declared(name)),
+            env=task_environment(info, self._declared(name) if ours else ENVIRONMENT),
         )
         assert process.stdout is not None
         for line in process.stdout:
@@ -164,6 +199,20 @@ class _Tasks:
         if code != 0:
             self.ended = (name, code)
         return code
+
+    def _is_ours(self, name: str, full_command: list[str]) -> bool:
+        """Whether a command is, word for word, that of the task of ours which it says that it is."""
+        from kfp.local import subprocess_task_handler as handler
+
+        executor = self.spec["deploymentSpec"]["executors"].get(f"exec-{name}")
+        if name not in TASKS or executor is None:
+            return False
+        container = executor["container"]
+        command: list[str] = handler.replace_python_executable(
+            [*container["command"], *container["args"]], sys.executable
+        )
+        length = len(container["command"])
+        return command[:length] == full_command[:length]
 
     def _declared(self, name: str) -> dict[str, str]:
         container = self.spec["deploymentSpec"]["executors"][f"exec-{name}"]["container"]

@@ -8,11 +8,13 @@ from datetime import datetime
 from typing import Any, Literal, Protocol, TypeVar
 
 from slipway.adapters.artifacts import Artifacts, Location
-from slipway.adapters.jobs import Owner, PodSettings
+from slipway.adapters.jobs import Owner, PodSettings, folder, job_name
+from slipway.api.common import PipelineVersionName
 from slipway.api.platform import Platform
 from slipway.api.reasons import Reason
 from slipway.api.trainingrun import PipelineRun
 from slipway.contracts.jobs import RegisterResult, TrainingRequest
+from slipway.contracts.pipelines import Engine
 from slipway.runtime.controller import Action, Io
 from slipway.runtime.resources import Object
 
@@ -50,11 +52,13 @@ class Order:
 
     :param request: for a start; one that was made before goes before it
     :param produce, judge: pods of the two halves
+    :param own: bytes of the team's own pipeline, with `request`; they are kept at `own_key`
     """
 
     request: TrainingRequest | None
     produce: PodSettings
     judge: PodSettings
+    own: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,13 @@ class RunState:
 
 
 class PipelineEngine(Protocol[F]):
-    """Executes compiled pipelines."""
+    """Executes compiled pipelines.
+
+    :param name: as a Platform says it
+    """
+
+    @property
+    def name(self) -> Engine: ...
 
     @property
     def ports(self) -> Mapping[str, Any]:
@@ -96,6 +106,14 @@ class PipelineEngine(Protocol[F]):
 
     async def observe(self, io: Io, artifacts: Artifacts, run: Run) -> F:
         """Read all that is known about a run. :raises Unavailable: the engine or the store does not answer"""
+        ...
+
+    async def version(self, run: Run, source: PipelineVersionName) -> bytes | None:
+        """A pipeline version that the engine's endpoint keeps, as YAML; None when there is none.
+
+        :raises UnfitError: the engine keeps none
+        :raises Unavailable: the endpoint does not answer
+        """
         ...
 
     def known(self, facts: F) -> bool:
@@ -112,3 +130,17 @@ class PipelineEngine(Protocol[F]):
 
 
 Engines = Mapping[str, PipelineEngine[Any]]
+
+
+def request_key(run: Run) -> str:
+    """Where the request is kept: in the folder of the first Job, which user code cannot write to."""
+    return f"{_kept(run)}request.json"
+
+
+def own_key(run: Run) -> str:
+    """Where the team's own pipeline is kept as it was when the run started: beside the request."""
+    return f"{_kept(run)}pipeline.yaml"
+
+
+def _kept(run: Run) -> str:
+    return folder(run.owner.namespace, job_name(run.owner, "train", "1"))

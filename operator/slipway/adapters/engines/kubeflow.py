@@ -13,8 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from slipway.adapters.artifacts import Artifacts
-from slipway.adapters.engines.base import Order, Run, RunState
-from slipway.adapters.engines.local import request_key
+from slipway.adapters.engines.base import Order, Run, RunState, own_key, request_key
 from slipway.adapters.jobs import folder, job_name
 from slipway.adapters.kfp import launcher
 from slipway.adapters.kfp.api import ApiRefused
@@ -24,12 +23,22 @@ from slipway.adapters.kfp.evidence import Failure, failure, waiting
 from slipway.adapters.kfp.port import RUN_LABEL, Kubeflow
 from slipway.adapters.kfp.runs import ApiRun, failed_task, parse_run, progress, run_id
 from slipway.adapters.kfp.submission import Submission
+from slipway.api.common import PipelineVersionName
 from slipway.api.meta import parse_duration, parse_time
 from slipway.api.platform import Platform
 from slipway.api.reasons import Reason
 from slipway.api.trainingrun import PipelineRun, PipelineRunEnd, TrainingRunStatus
 from slipway.contracts.digests import canonical_json, digest_bytes
 from slipway.contracts.jobs import RegisterResult, TrainingRequest
+from slipway.contracts.pipelines import (
+    Engine,
+    OwnPipeline,
+    UnfitError,
+    arguments,
+    combined_digest,
+    compose,
+    parse,
+)
 from slipway.contracts.training import Arguments
 from slipway.runtime.conditions import timestamp
 from slipway.runtime.controller import Action, Call, Io
@@ -61,8 +70,11 @@ class KubeflowFacts:
     :param request: bytes of the request as it was handed over
     :param run: None: the endpoint knows none of this id
     :param workflow: looked for where the endpoint's word is not enough
+    :param told: its Workflow as the endpoint saw it last; asked for where it failed and the cluster has none
     :param seen: whether Workflows can be seen, and were looked for
     :param doubtful: whether a create may still be under way
+    :param own: bytes of the team's own pipeline, as they were kept for another attempt
+    :param refused: what the endpoint says against a pipeline of the team's own
     :param launcher: what keeps KFP's launcher from the store; looked for before a start
     """
 
@@ -72,10 +84,13 @@ class KubeflowFacts:
     result: RegisterResult | None = None
     run: ApiRun | None = None
     workflow: Object | None = None
+    told: Mapping[str, Any] | None = None
     seen: bool = False
     doubtful: bool = False
     pods: tuple[Object, ...] = ()
+    own: bytes | None = None
     launcher: str = ""
+    refused: str = ""
     recorded: bool = False
 
 
@@ -90,6 +105,7 @@ class KubeflowEngine:
         self._port = port
         self._ir = ir
         self._loaded: tuple[str, dict[str, Any]] | None = None
+        self.name: Engine = "KubeflowPipelines"
         self.ports: Mapping[str, Any] = {"kfp": port}
 
     # ---- observe -----------------------------------------------------------------------------------------------------
@@ -105,6 +121,7 @@ class KubeflowEngine:
             identity,
             endpoint,
             doubtful=self._port.doubtful(identity),
+            refused=self._port.refused(identity),
             recorded=record is not None and record.id == identity and record.recorded,
             run=await self._run(endpoint, identity),
         )
@@ -121,10 +138,29 @@ class KubeflowEngine:
             facts,
             request=await artifacts.get(run.location, request_key(run)),
             result=await artifacts.get_json(run.location, result_key(run, run.attempt), RegisterResult),
+            own=await artifacts.get(run.location, own_key(run)) if run.raw["spec"].get("pipeline") else None,
         )
+        if facts.run is not None and facts.run.state == "FAILED" and facts.workflow is None and facts.result is None:
+            facts = replace(facts, told=await self._port.api.last_workflow(endpoint, identity))
         if facts.run is None and facts.workflow is None and not facts.recorded and facts.result is None:
             facts = replace(facts, launcher=await self._launcher(io, artifacts, endpoint, run.platform, namespace))
         return facts
+
+    async def version(self, run: Run, source: PipelineVersionName) -> bytes | None:
+        """A version that the endpoint keeps, as JSON, which is YAML. :raises Unavailable: it does not answer"""
+        endpoint = Endpoint.of(run.platform) if run.platform is not None else None
+        if endpoint is None:
+            raise Unavailable("The Platform names no pipelines endpoint.", reason=Reason.EngineNotAvailable)
+        namespace = endpoint.api_namespace(run.owner.namespace)
+        try:
+            found = await self._port.api.version_spec(endpoint, namespace, source.pipeline, source.version)
+        except ApiRefused as refused:
+            raise Unavailable(
+                f"The pipelines endpoint {endpoint.url} does not say what version {source.version} of pipeline "
+                f"{source.pipeline} is ({refused.status}: {refused.message}).",
+                reason=Reason.EndpointUnavailable,
+            ) from refused
+        return None if found is None else packaged(found)
 
     async def answers(self, io: Io, artifacts: Artifacts, platform: Platform) -> str:
         """Why runs cannot be started; empty when they can."""
@@ -307,6 +343,9 @@ class KubeflowEngine:
         problem = unsupported(self._settings(run, facts, order))
         if problem:
             return RunState("Failed", attempt=run.attempt, reason=Reason.InvalidSpec, message=problem)
+        if facts.refused:
+            message = f"spec.pipeline: the endpoint does not take the pipeline: {facts.refused}."
+            return RunState("Failed", attempt=run.attempt, reason=Reason.InvalidPipeline, message=message)
         if facts.launcher:
             return RunState(
                 "Pending",
@@ -326,15 +365,22 @@ class KubeflowEngine:
     def _start(self, run: Run, facts: KubeflowFacts, order: Order, request: bytes) -> RunState:
         assert facts.endpoint is not None
         identity = run_id(run.owner.uid, run.attempt)
-        digest, ir = self._pipeline()
-        asked = TrainingRequest.model_validate_json(request).model_copy(update={"pipeline_digest": digest})
-        put = {"location": order.produce.location, "key": request_key(run), "data": request}
-        kept = () if facts.request == request else (Call("artifacts", "put", put),)
-        made = document(ir, digest, self._settings(run, facts, order))
-        submission = self._submission(run, facts.endpoint, identity, asked, made, fresh=facts.request is None)
+        asked = TrainingRequest.model_validate_json(request)
+        try:
+            digest, made, own = self._document(asked, order.own or facts.own, self._settings(run, facts, order))
+        except UnfitError as error:
+            return self._failed(run, facts, Failure(Reason.InvalidPipeline, f"spec.pipeline: {error}", final=True))
+        asked = asked.model_copy(update={"pipeline_digest": digest})
+        files = {own_key(run): order.own} if order.own is not None and order.own != facts.own else {}
+        files |= {} if facts.request == request else {request_key(run): request}
+        puts = [{"location": order.produce.location, "key": key, "data": data} for key, data in files.items()]
+        submission = self._submission(run, facts.endpoint, identity, asked, made, own, fresh=facts.request is None)
         return RunState(
             "Pending",
-            actions=(*kept, Call("kfp", "submit", {"submission": submission})),
+            actions=(
+                *(Call("artifacts", "put", each) for each in puts),
+                Call("kfp", "submit", {"submission": submission}),
+            ),
             stage="Pending",
             percent=0,
             attempt=run.attempt,
@@ -344,11 +390,37 @@ class KubeflowEngine:
             pipeline_run=_record(run, KubeflowFacts(identity, facts.endpoint)),
         )
 
+    def _document(
+        self, request: TrainingRequest, own: bytes | None, settings: Settings
+    ) -> tuple[str, Document, OwnPipeline | None]:
+        """Digest of the pipeline, what is submitted, and the team's own, if it has a part in it.
+
+        :raises UnfitError: the team's own is not what it was
+        """
+        digest, ir = self._pipeline()
+        if request.own_pipeline is None:
+            return digest, document(ir, digest, settings), None
+        if own is None or digest_bytes(own) != request.own_pipeline.digest:
+            raise UnfitError("What was kept of it for this run is gone from the store: create another run.")
+        brought = parse(own)
+        digest = combined_digest(digest, brought.digest)
+        composed = compose(ir, brought, request.parameters)
+        return digest, document(composed, digest, settings, brought.platform), brought
+
     def _submission(
-        self, run: Run, endpoint: Endpoint, identity: str, request: TrainingRequest, made: Document, *, fresh: bool
+        self,
+        run: Run,
+        endpoint: Endpoint,
+        identity: str,
+        request: TrainingRequest,
+        made: Document,
+        own: OwnPipeline | None,
+        *,
+        fresh: bool,
     ) -> Submission:
         owner = run.owner
         parameters = Arguments.of(request, result=result_key(run, run.attempt)).pipeline_parameters()
+        more = arguments(own, request.parameters, request.seed) if own is not None else {}
         number = f"-{run.attempt}" if run.attempt > 1 else ""
         return Submission(
             endpoint=endpoint,
@@ -359,8 +431,9 @@ class KubeflowEngine:
             api_namespace=endpoint.api_namespace(owner.namespace),
             group=f"{owner.namespace}.{owner.project}",
             document=made,
-            parameters={name: plain(text) for name, text in parameters.items()},
+            parameters={**{name: plain(text) for name, text in parameters.items()}, **more},
             root=_root(run, endpoint, run.attempt),
+            own=own is not None,
             fresh=fresh,
         )
 
@@ -399,6 +472,13 @@ class KubeflowEngine:
 def result_key(run: Run, attempt: int) -> str:
     """Where an attempt's judge writes its answer: code of the team cannot write there."""
     return f"{folder(run.owner.namespace, job_name(run.owner, 'judge', f'kfp-{attempt}'))}result.json"
+
+
+def packaged(found: Mapping[str, Any]) -> bytes:
+    """A version's pipeline as the file that it was uploaded as would have it; the same bytes each time."""
+    spec, platform = found.get("pipeline_spec"), found.get("platform_spec")
+    documents = [spec, platform] if isinstance(spec, Mapping) else [found]
+    return b"\n---\n".join(canonical_json(each) for each in documents if each)
 
 
 def plain(text: str) -> str:
@@ -459,13 +539,14 @@ def _why(facts: KubeflowFacts) -> Failure:
     if run is None and facts.workflow is None:
         message = f"Run {facts.id} was deleted at the endpoint, and has left no result."
         return Failure(Reason.Cancelled, message, final=True)
-    if (run is not None and run.cancelled) or _shut_down(facts.workflow):
+    workflow = facts.workflow or facts.told
+    if (run is not None and run.cancelled) or _shut_down(workflow):
         message = f"Run {facts.id} was ended at the endpoint, by somebody else than Slipway."
         return Failure(Reason.Cancelled, message, final=True)
     if run.succeeded if run is not None else _phase(facts.workflow) == "Succeeded":
         return Failure(Reason.PipelineTaskFailed, f"Run {facts.id} ended well and has left no result.")
     task = failed_task(run.tasks) if run is not None else None
-    return failure(facts.pods, facts.workflow, task, run.error if run is not None else "")
+    return failure(facts.pods, workflow, task, run.error if run is not None else "")
 
 
 def _record(

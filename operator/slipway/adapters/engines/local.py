@@ -14,13 +14,15 @@ from typing import Any
 
 from slipway.adapters import labels
 from slipway.adapters.artifacts import Artifacts
-from slipway.adapters.engines.base import Order, Run, RunState
+from slipway.adapters.engines.base import Order, Run, RunState, own_key, request_key
 from slipway.adapters.jobs import Command, PodSettings, Work, folder, job_name, manifest
 from slipway.adapters.jobstate import ABSENT, JobState, job_state
+from slipway.api.common import PipelineVersionName
 from slipway.api.platform import Platform
 from slipway.api.reasons import Reason
 from slipway.contracts.digests import canonical_json, digest_bytes
 from slipway.contracts.jobs import Contract, ProduceResult, Progress, RegisterResult
+from slipway.contracts.pipelines import Engine, UnfitError
 from slipway.runtime.controller import Action, Call, Create, Delete, Io
 from slipway.runtime.resources import JOB, POD, Key, uid_of
 
@@ -65,6 +67,7 @@ class LocalFacts:
 class LocalEngine:
     """Two Jobs a run."""
 
+    name: Engine = "Local"
     ports: Mapping[str, Any] = MappingProxyType({})
 
     async def answers(self, io: Io, artifacts: Artifacts, platform: Platform) -> str:
@@ -93,6 +96,11 @@ class LocalEngine:
             progress = await artifacts.get_json(run.location, f"{run.prefix}progress.json", Progress)
         return LocalFacts(request, produce, judge, progress)
 
+    async def version(self, run: Run, source: PipelineVersionName) -> bytes | None:
+        """None of them is here."""
+        del run, source
+        raise UnfitError("The Platform's engine is Local, which keeps no pipeline versions: set type S3.")
+
     def known(self, facts: LocalFacts) -> bool:
         """Whether there is a Job or an answer."""
         halves = (facts.produce, facts.judge)
@@ -107,7 +115,7 @@ class LocalEngine:
             request = canonical_json(order.request.wire())
         produce = facts.produce
         if produce.result is None:
-            return self._go(run, produce, "train", request, order.produce, facts.progress, now)
+            return self._go(run, produce, "train", request, order.produce, facts.progress, now, order.own)
         assert isinstance(produce.result, ProduceResult)
         if produce.result.refusal is not None:
             return _refused(produce, produce.result.refusal.reason, produce.result.refusal.message)
@@ -143,11 +151,12 @@ class LocalEngine:
         pod: PodSettings,
         progress: Progress | None,
         now: datetime,
+        own: bytes | None = None,
     ) -> RunState:
         """Start one half, wait for it, or try it again."""
         attempt = max(1, half.attempt)
         if half.state.phase == "Absent":
-            return _start(run, command, attempt, request, pod)
+            return _start(run, command, attempt, request, pod, own)
         if half.state.active:
             return _underway(half, command, progress)
         reason, message = half.state.reason, half.state.message
@@ -163,11 +172,6 @@ class LocalEngine:
         return RunState(
             "Pending", attempt=attempt, job=half.name, reason=reason, message=message, requeue_after=max(0.1, wait)
         )
-
-
-def request_key(run: Run) -> str:
-    """Where the request is kept: in the folder of the first Job, which user code cannot write to."""
-    return f"{folder(run.owner.namespace, job_name(run.owner, 'train', '1'))}request.json"
 
 
 def _half(io: Io, run: Run, command: Command) -> Half:
@@ -188,10 +192,13 @@ def _work(run: Run, command: Command, attempt: int, request: bytes) -> Work:
     return Work(run.owner, command, command, name, prefix, request, digest_bytes(request))
 
 
-def _start(run: Run, command: Command, attempt: int, request: bytes, pod: PodSettings) -> RunState:
+def _start(
+    run: Run, command: Command, attempt: int, request: bytes, pod: PodSettings, own: bytes | None = None
+) -> RunState:
     work = _work(run, command, attempt, request)
     keys = (request_key(run), work.request_key) if command == "train" else (work.request_key,)
-    puts = tuple(Call("artifacts", "put", _put(pod, key, request)) for key in keys)
+    kept = (Call("artifacts", "put", _put(pod, own_key(run), own)),) if own is not None else ()
+    puts = (*kept, *(Call("artifacts", "put", _put(pod, key, request)) for key in keys))
     labelled = replace(pod, labels={**pod.labels, labels.ATTEMPT: str(attempt)})
     return RunState(
         "Pending",

@@ -12,22 +12,28 @@ from __future__ import annotations
 
 import json
 import secrets as random
+import time
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from slipway.adapters.kfp.endpoint import Endpoint
-from slipway.adapters.outbound import Outbound, Refused, Request
+from slipway.adapters.outbound import Answer, Outbound, Refused, Request, TooLarge
 from slipway.adapters.secrets import Secrets
 from slipway.api.reasons import Reason
 from slipway.runtime.errors import Unavailable
 from slipway.runtime.threads import in_thread
 
 BASE = "/apis/v2beta1"
+OLD = "/apis/v1beta1"
+"""The version before, which every server has to this day."""
 TOKEN_PATH = "/var/run/secrets/kubeflow/pipelines/token"
 """Where the chart mounts the operator's token for the endpoint; the path that KFP's own SDK looks at."""
 READ_SECONDS, WRITE_SECONDS = 15.0, 30.0
+QUIET_SECONDS = 300.0
+"""The longest pause that an endpoint is granted by its `Retry-After`."""
 LIMIT = 8 * 2**20
 """Bytes of an answer; a run may carry its whole pipeline."""
 _SAID = 500
@@ -48,20 +54,29 @@ class ApiRefused(Exception):
         self.message = message
 
 
-Wire = Callable[[Request], Awaitable[tuple[int, bytes]]]
+Wire = Callable[[Request], Awaitable[Answer]]
 
 
 class KfpApi:
-    """Speaks to endpoints; holds no connection and no state.
+    """Speaks to endpoints; holds no connection, and of state only until when an endpoint wants to be left alone.
 
     :param token_path: file with the operator's token; read for each request, for it is renewed
     :param wire: sends a request; the endpoint is the administrators' word, so no address is kept from it
+    :param clock: gives seconds that only grow
     """
 
-    def __init__(self, secrets: Secrets, token_path: str = TOKEN_PATH, wire: Wire | None = None) -> None:
+    def __init__(
+        self,
+        secrets: Secrets,
+        token_path: str = TOKEN_PATH,
+        wire: Wire | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.clock = clock
+        self._quiet: dict[str, float] = {}
         self._secrets = secrets
         self._token_path = Path(token_path)
-        self._wire = wire or Outbound(refused=lambda _: False).send
+        self._wire = wire or Outbound(refused=lambda _: False).ask
 
     async def healthy(self, endpoint: Endpoint) -> Mapping[str, Any]:
         """What `/healthz` says. :raises Unavailable, ApiRefused:"""
@@ -79,6 +94,26 @@ class KfpApi:
             if refused.status == 404:
                 return None
             raise
+
+    async def last_workflow(self, endpoint: Endpoint, run_id: str) -> Mapping[str, Any] | None:
+        """A run's Workflow as the endpoint saw it last; None where it does not say.
+
+        Only the API's version before this one tells it. A server or a proxy that has that no more, or stumbles over it,
+        is as good as one that knows nothing. :raises Unavailable: no answer, or a trouble that passes
+        """
+        try:
+            answer = await self._send(endpoint, "GET", f"{OLD}/runs/{quote(run_id, safe='')}")
+        except TooLarge:
+            return None
+        except Refused as error:
+            raise self._silent(endpoint, error) from error
+        if answer.status in (408, 429, 502, 503, 504):
+            _understood(endpoint, answer.status, answer.body)
+        try:
+            found = json.loads(json.loads(answer.body)["pipeline_runtime"]["workflow_manifest"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+        return found if isinstance(found, Mapping) else None
 
     async def create_run(self, endpoint: Endpoint, run: Mapping[str, Any]) -> None:
         """Create a run. :raises ApiRefused: 409 when there is one of that id"""
@@ -129,6 +164,26 @@ class KfpApi:
 
         path = f"/pipelines/{quote(pipeline_id, safe='')}/versions"
         return await self._found_or_made(endpoint, path, "pipeline_versions", "pipeline_version_id", name, {}, upload)
+
+    async def version_spec(
+        self, endpoint: Endpoint, namespace: str, pipeline: str, version: str
+    ) -> Mapping[str, Any] | None:
+        """The pipeline of a version, by the names of both; None when the endpoint has none of that name.
+
+        It is the IR, or `pipeline_spec` with it and `platform_spec` beside it.
+        """
+        known = await self._named(
+            endpoint, "/pipelines", "pipelines", "pipeline_id", pipeline, {"namespace": namespace}
+        )
+        if not known:
+            return None
+        path = f"/pipelines/{quote(known, safe='')}/versions"
+        found = await self._named(endpoint, path, "pipeline_versions", "pipeline_version_id", version, {})
+        if not found:
+            return None
+        answer = await self._call(endpoint, "GET", f"{path}/{quote(found, safe='')}")
+        spec = answer.get("pipeline_spec")
+        return spec if isinstance(spec, Mapping) else None
 
     async def _found_or_made(
         self,
@@ -184,6 +239,31 @@ class KfpApi:
         body: Mapping[str, Any] | None = None,
         upload: tuple[str, str] | None = None,
     ) -> Mapping[str, Any]:
+        try:
+            answer = await self._send(endpoint, method, f"{BASE}{path}", query, body, upload)
+        except Refused as error:
+            raise self._silent(endpoint, error, Unavailable if method == "GET" else NotCertain) from error
+        try:
+            return _understood(endpoint, answer.status, answer.body)
+        except Unavailable as error:
+            error.retry_after = self._left(endpoint)
+            raise
+
+    @staticmethod
+    def _silent(endpoint: Endpoint, error: Refused, kind: type[Unavailable] = Unavailable) -> Unavailable:
+        return kind(f"The pipelines endpoint {endpoint.url}: {error}", reason=Reason.EndpointUnavailable)
+
+    async def _send(
+        self,
+        endpoint: Endpoint,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        upload: tuple[str, str] | None = None,
+    ) -> Answer:
+        """Whatever is answered. :raises Refused: nothing is"""
+        self._require_welcome(endpoint)
         headers = {"Accept": "application/json", **await self._authorization(endpoint)}
         data = None
         if upload is not None:
@@ -191,7 +271,7 @@ class KfpApi:
         elif body is not None:
             data, headers["Content-Type"] = json.dumps(body), "application/json"
         request = Request(
-            url=f"{endpoint.url}{BASE}{path}",
+            url=f"{endpoint.url}{path}",
             method=method,
             headers=headers,
             params={name: value for name, value in (query or {}).items() if value},
@@ -200,12 +280,32 @@ class KfpApi:
             timeout=READ_SECONDS if method == "GET" else WRITE_SECONDS,
             limit=LIMIT,
         )
-        try:
-            status, answer = await self._wire(request)
-        except Refused as error:
-            kind = Unavailable if method == "GET" else NotCertain
-            raise kind(f"The pipelines endpoint {endpoint.url}: {error}", reason=Reason.EndpointUnavailable) from error
-        return _understood(endpoint, status, answer)
+        answer = await self._wire(request)
+        if answer.status in (429, 503):
+            self._heed(endpoint, answer)
+        return answer
+
+    def _heed(self, endpoint: Endpoint, answer: Answer) -> None:
+        """Leave an endpoint alone that asks for it, whichever run comes next."""
+        seconds = answer.retry_after(datetime.now(UTC))
+        if seconds is not None:
+            now = self.clock()
+            self._quiet = {url: until for url, until in self._quiet.items() if until > now}
+            self._quiet[endpoint.url] = now + min(seconds, QUIET_SECONDS)
+
+    def _left(self, endpoint: Endpoint) -> float | None:
+        left = self._quiet.get(endpoint.url, 0.0) - self.clock()
+        return left if left > 0 else None
+
+    def _require_welcome(self, endpoint: Endpoint) -> None:
+        """:raises Unavailable: the endpoint wants to be left alone, so nothing is sent"""
+        left = self._left(endpoint)
+        if left is not None:
+            raise Unavailable(
+                f"The pipelines endpoint {endpoint.url} asked for a pause (Retry-After); it is asked again after it.",
+                reason=Reason.EndpointUnavailable,
+                retry_after=left,
+            )
 
     async def _authorization(self, endpoint: Endpoint) -> dict[str, str]:
         if not endpoint.token:

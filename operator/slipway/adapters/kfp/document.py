@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -22,7 +22,8 @@ from slipway.api.computepool import ComputePool
 from slipway.api.meta import Resources
 from slipway.contracts.digests import digest_json, short
 from slipway.contracts.jobs import Store
-from slipway.contracts.stages import TASKS, TERMINATION_LOG
+from slipway.contracts.pipelines import IMAGE, OWN
+from slipway.contracts.stages import ENVIRONMENT, TASKS, TERMINATION_LOG
 
 TERMINATION_PATH = "/dev/termination-log"
 POOL_TASK = "train"
@@ -85,19 +86,53 @@ def load(ir: bytes) -> dict[str, Any]:
     return spec
 
 
-def document(ir: Mapping[str, Any], pipeline_digest: str, settings: Settings) -> Document:
-    """The document of a project's runs. Pure; the same settings give the same bytes."""
+def document(
+    ir: Mapping[str, Any],
+    pipeline_digest: str,
+    settings: Settings,
+    own: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Document:
+    """The document of a project's runs. Pure; the same settings give the same bytes.
+
+    :param own: what the team's own pipeline, if it is in the IR, says of its executors for Kubernetes
+    """
     spec = copy.deepcopy(dict(ir))
     executors = spec["deploymentSpec"]["executors"]
     platform: dict[str, Any] = {}
-    for name in TASKS:
-        container = executors[f"exec-{name}"]["container"]
+    for label in executors:
+        container = executors[label]["container"]
+        name = label.removeprefix("exec-")
+        if name.startswith(OWN):
+            told = (own or {}).get(f"exec-{name.removeprefix(OWN)}", {})
+            platform[label] = own_executor(container, told, settings)
+            continue
         container["image"] = settings.image
         container["env"] = [*container.get("env", ()), *_environment(name, settings)]
         container["resources"] = resource_spec(name, settings)
         platform[f"exec-{name}"] = executor_config(name, settings)
     wrapped = {"platforms": {"kubernetes": {"deploymentSpec": {"executors": platform}}}}
     return Document(spec, wrapped, pipeline_digest)
+
+
+def own_executor(container: dict[str, Any], told: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Makes a container of the team's own pipeline ready, in place; gives its `KubernetesExecutorConfig`.
+
+    It keeps its image, its environment and what it asks for, and gets no credentials. Those that ask for accelerators
+    are placed on the pool's nodes; where the pool has only nodes, all are, with the run's resources.
+    """
+    if container["image"] == IMAGE:
+        container["image"] = settings.image
+    declared = container.get("env") or []
+    names = {each["name"] for each in declared}
+    plain = {**ENVIRONMENT, "HOME": "/tmp", TERMINATION_LOG: TERMINATION_PATH}
+    container["env"] = [*declared, *({"name": name, "value": plain[name]} for name in plain if name not in names)]
+    asks = "accelerator" in (container.get("resources") or {})
+    nodes_only = settings.pool is not None and not is_extended(settings.pool.spec.resource)
+    if nodes_only or not container.get("resources"):
+        container["resources"] = resource_spec(OWN, settings)
+    if settings.pool is not None and not (asks or nodes_only):
+        settings = replace(settings, pool=None)
+    return {**told, **executor_config(POOL_TASK, settings)}
 
 
 def unsupported(settings: Settings) -> str:

@@ -25,6 +25,8 @@ SETTLE_SECONDS = 20.0
 """After a create without an answer: servers give up a request whose caller has gone well before."""
 BLIND_SECONDS = 300.0
 """After Workflows could not be seen: not asked for again so long."""
+REFUSALS = 2
+"""Times that an endpoint refuses a team's own pipeline, before that counts as its last word."""
 _REMEMBERED = 4096
 
 _Place = tuple[str, str, str]
@@ -45,6 +47,7 @@ class Kubeflow:
     _experiments: dict[_Place, str] = field(default_factory=dict)
     _versions: dict[tuple[_Place, str], tuple[str, str]] = field(default_factory=dict)
     _uncertain: dict[str, float] = field(default_factory=dict)
+    _refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
     _blind_until: float = 0.0
     _since: float = 0.0
     _fresh: set[str] = field(default_factory=set)
@@ -79,6 +82,8 @@ class Kubeflow:
             self._forget(submission)
             if refused.status == 409:
                 return
+            if submission.own and refused.status == 400:
+                self._note(submission.run_id, refused.message)
             raise Unavailable(
                 f"The pipelines endpoint {endpoint.url} does not take run {name} ({refused.status}: "
                 f"{refused.message}).",
@@ -111,6 +116,17 @@ class Kubeflow:
         except (NotFound, Forbidden):
             self._blind_until = self.clock() + BLIND_SECONDS
             return None
+
+    def refused(self, run_id: str) -> str:
+        """What the endpoint said when it refused, again and again, a run with a pipeline of the team's own."""
+        times, said = self._refusals.get(run_id, (0, ""))
+        return said if times >= REFUSALS else ""
+
+    def _note(self, run_id: str, said: str) -> None:
+        """Once may be for ids that it does not know any more; these are looked for anew."""
+        if len(self._refusals) >= _REMEMBERED:
+            self._refusals.clear()
+        self._refusals[run_id] = (self._refusals.get(run_id, (0, ""))[0] + 1, said)
 
     def doubtful(self, run_id: str) -> bool:
         """Whether a create of this run may still be under way."""

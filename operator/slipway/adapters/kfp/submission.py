@@ -8,6 +8,7 @@ from typing import Any
 
 from slipway.adapters.kfp.document import Document
 from slipway.adapters.kfp.endpoint import Endpoint
+from slipway.api.meta import Scalar
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Submission:
     :param namespace: of its pods
     :param api_namespace: what requests name; empty for single-user installations
     :param group: name of the project's experiment and of its pipeline
+    :param own: the document has a pipeline of the team's own, which the endpoint may find fault with
     :param fresh: nobody can have asked for it before, for its request was not even kept
     """
 
@@ -28,8 +30,9 @@ class Submission:
     api_namespace: str
     group: str
     document: Document
-    parameters: Mapping[str, str]
+    parameters: Mapping[str, Scalar]
     root: str
+    own: bool = False
     fresh: bool = False
 
     def run(self, experiment: str, pipeline: str, version: str) -> dict[str, Any]:

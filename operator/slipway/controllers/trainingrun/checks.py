@@ -13,6 +13,7 @@ from slipway.controllers.featureset.definition import definition_digest
 from slipway.controllers.shared import links
 from slipway.controllers.shared.typed import age_key
 from slipway.controllers.trainingrun.observe import TrainingRunSnapshot
+from slipway.controllers.trainingrun.own import unfit
 
 
 @dataclass(frozen=True)
@@ -131,10 +132,26 @@ def _pool(snapshot: TrainingRunSnapshot) -> Obstacle | None:
     )
 
 
+def _own_pipeline(snapshot: TrainingRunSnapshot) -> Obstacle | None:
+    own = snapshot.own
+    if own is None:
+        return None
+    if own.problem:
+        if own.missing:
+            return Obstacle(Reason.DependencyMissing, own.problem)
+        return Obstacle(Reason.InvalidPipeline, own.problem, fault=True, final=True)
+    assert own.pipeline is not None
+    assert snapshot.engine is not None
+    pool = snapshot.pool.pool if snapshot.pool is not None else None
+    problem = unfit(own.pipeline, snapshot.subject.typed, snapshot.engine, pool)
+    return Obstacle(Reason.InvalidPipeline, problem, fault=True, final=True) if problem else None
+
+
 _CHECKS: tuple[Callable[[TrainingRunSnapshot], Obstacle | None], ...] = (
     _project,
     _platform,
     _dataset_version,
     _feature_sets,
+    _own_pipeline,
     _pool,
 )

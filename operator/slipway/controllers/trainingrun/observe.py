@@ -17,10 +17,12 @@ from slipway.api.modelrollout import ModelRollout
 from slipway.api.modelversion import ModelVersion
 from slipway.api.platform import Platform
 from slipway.api.trainingrun import TrainingRun
+from slipway.contracts.pipelines import Engine
 from slipway.controllers.computepool.quota import Holding, holdings, holdings_of_runs
 from slipway.controllers.shared import links
 from slipway.controllers.shared.typed import Subject, age_key, read, read_all, subject
 from slipway.controllers.shared.work import owner
+from slipway.controllers.trainingrun.own import OwnFacts, read_own
 from slipway.runtime.controller import Io
 from slipway.runtime.resources import (
     COMPUTE_POOL,
@@ -61,6 +63,7 @@ class TrainingRunSnapshot:
     :param recorded: ModelVersions of the project, by name
     :param engine: where it was started, or would be; None without a Platform
     :param run, facts: what the engine knows; None without a Platform
+    :param own: the team's own pipeline, of a run that names one and was not handed over yet
     """
 
     subject: Subject[TrainingRun]
@@ -72,9 +75,10 @@ class TrainingRunSnapshot:
     pool: PoolFacts | None = None
     stable: ModelVersion | None = None
     recorded: Mapping[str, ModelVersion] = field(default_factory=dict)
-    engine: str | None = None
+    engine: Engine | None = None
     run: Run | None = None
     facts: Any = None
+    own: OwnFacts | None = None
 
 
 async def observe(io: Io, artifacts: Artifacts, engines: Engines, key: Key) -> TrainingRunSnapshot | None:
@@ -90,7 +94,7 @@ async def observe(io: Io, artifacts: Artifacts, engines: Engines, key: Key) -> T
     feature_sets = {
         each.name: read(io, FEATURE_SET, FeatureSet, each.name, namespace) for each in spec.feature_set_refs
     }
-    engine, run, facts = None, None, None
+    engine, run, facts, own = None, None, None, None
     if platform is not None:
         status = found.typed.status
         started = status.start_time is not None
@@ -105,6 +109,8 @@ async def observe(io: Io, artifacts: Artifacts, engines: Engines, key: Key) -> T
             platform=platform,
         )
         facts = await engines[engine].observe(io, artifacts, run)
+        if spec.pipeline is not None and not engines[engine].known(facts) and not found.deleting:
+            own = await read_own(artifacts, engines[engine], run, spec.pipeline)
     versions = [
         each
         for each in read_all(io, MODEL_VERSION, ModelVersion, namespace)
@@ -123,6 +129,7 @@ async def observe(io: Io, artifacts: Artifacts, engines: Engines, key: Key) -> T
         engine,
         run,
         facts,
+        own,
     )
 
 

@@ -71,6 +71,7 @@ def _order(snapshot: TrainingRunSnapshot, now: datetime, runner: Runner, pipelin
     pool = snapshot.pool.pool if snapshot.pool is not None else None
     return Order(
         request=training_request(snapshot, pipeline_digest) if start else None,
+        own=snapshot.own.data if snapshot.own is not None else None,
         produce=runner.pod(
             platform,
             user_code=True,
@@ -101,7 +102,9 @@ def _held_up(snapshot: TrainingRunSnapshot, found: Obstacle, now: datetime) -> P
     if found.final:
         fields["completion_time"] = timestamp(now)
     # Labels of a namespace are not watched, and a pool may be opened to it at any time.
-    look = LOOK_SECONDS if found.reason == Reason.NotAllowed and not found.final else None
+    # Nor is the store, where somebody may yet put a pipeline, nor the endpoint.
+    unseen = found.reason == Reason.NotAllowed or (snapshot.own is not None and snapshot.own.missing)
+    look = LOOK_SECONDS if unseen and not found.final else None
     return Plan(status=finish(TrainingRunStatus, snapshot.subject, conditions, **fields), requeue_after=look)
 
 
@@ -121,6 +124,8 @@ def _status(snapshot: TrainingRunSnapshot, state: RunState, now: datetime) -> di
         job=state.job,
         pipeline_run=state.pipeline_run or status.pipeline_run,
     )
+    if snapshot.own is not None and snapshot.own.pipeline is not None:
+        fields["own_pipeline_digest"] = snapshot.own.pipeline.digest
     if state.stage in _STAGES:
         fields["stage"] = state.stage
     if state.percent is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from slipway.adapters import labels
 from slipway.adapters.artifacts import Location, key_of
+from slipway.adapters.engines.base import own_key
 from slipway.api.featureset import FeatureSet
 from slipway.api.meta import API_VERSION, LocalRef
 from slipway.api.modelversion import ModelVersion, ModelVersionSpec, RunRecord
@@ -13,11 +14,13 @@ from slipway.api.trainingrun import TrainingRun
 from slipway.contracts.digests import short
 from slipway.contracts.jobs import (
     FeatureDataset,
+    OwnPipelineFile,
     RegisterResult,
     StableResult,
     TrainingFeatureSet,
     TrainingRequest,
 )
+from slipway.contracts.pipelines import combined_digest
 from slipway.controllers.featureset.definition import definition_digest
 from slipway.controllers.trainingrun.observe import TrainingRunSnapshot
 
@@ -30,6 +33,8 @@ def training_request(snapshot: TrainingRunSnapshot, pipeline_digest: str) -> Tra
     assert snapshot.run is not None
     spec, meta = run.spec, run.metadata
     sets = [each for each in snapshot.feature_sets.values() if each is not None]
+    fetched = snapshot.own.pipeline if snapshot.own is not None else None
+    own = OwnPipelineFile(key=own_key(snapshot.run), digest=fetched.digest) if fetched is not None else None
     return TrainingRequest(
         store=snapshot.run.location.store,
         prefix=snapshot.run.prefix,
@@ -44,7 +49,7 @@ def training_request(snapshot: TrainingRunSnapshot, pipeline_digest: str) -> Tra
         task=project.spec.task,
         inputs=list(spec.inputs),
         feature_sets=[_feature_set(each, snapshot) for each in sets],
-        entrypoint=spec.code.image.entrypoint,
+        entrypoint=spec.code.image.entrypoint or "",
         image=spec.code.image.name,
         parameters=dict(spec.parameters),
         seed=spec.seed,
@@ -52,7 +57,8 @@ def training_request(snapshot: TrainingRunSnapshot, pipeline_digest: str) -> Tra
         tests=project.spec.tests,
         stable=_stable(snapshot.stable),
         today=(meta.creation_timestamp or "")[:10],
-        pipeline_digest=pipeline_digest,
+        pipeline_digest=combined_digest(pipeline_digest, own.digest) if own is not None else pipeline_digest,
+        own_pipeline=own,
         model_prefix=f"models/{snapshot.subject.namespace}/{spec.project_ref.name}/",
     )
 

@@ -23,7 +23,7 @@ from slipway.adapters.engines.base import Engines
 from slipway.adapters.kfp.api import KfpApi, Wire
 from slipway.adapters.kfp.port import Kubeflow
 from slipway.adapters.network import Network
-from slipway.adapters.outbound import Refused, Request
+from slipway.adapters.outbound import Answer, Refused, Request
 from slipway.adapters.secrets import Secrets
 from slipway.contracts.digests import digest_json
 from slipway.contracts.jobs import SourceObject
@@ -229,7 +229,7 @@ class MemoryApi:
             raise errors.Forbidden(403, "Forbidden", f"namespace {key.namespace} is being terminated")
 
 
-async def unanswered(request: Request) -> tuple[int, bytes]:
+async def unanswered(request: Request) -> Answer:
     """No pipelines endpoint answers."""
     raise Refused(f"nothing listens at {request.url}.")
 
@@ -243,7 +243,8 @@ class World:
         self.secrets = Secrets(clock=lambda: self.now.timestamp())
         self.artifacts = MemoryArtifacts(self.secrets)
         runner = Runner("runner:1")
-        self.kfp = Kubeflow(KfpApi(self.secrets, wire=wire), clock=lambda: self.now.timestamp())
+        api = KfpApi(self.secrets, wire=wire, clock=lambda: self.now.timestamp())
+        self.kfp = Kubeflow(api, clock=lambda: self.now.timestamp())
         known: Engines = {"Local": LocalEngine(), "KubeflowPipelines": KubeflowEngine(self.kfp, pipeline_ir)}
         self.controllers: list[Controller[Any]] = [
             PlatformController(self.artifacts, QuietNetwork(), known),

@@ -6,7 +6,7 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-from slipway.adapters.outbound import Refused, Request
+from slipway.adapters.outbound import Answer, Refused, Request
 
 
 class MemoryEndpoint:
@@ -21,13 +21,19 @@ class MemoryEndpoint:
         self.pipelines: dict[str, dict[str, Any]] = {}
         self.versions: dict[str, dict[str, Any]] = {}
         self.runs: dict[str, dict[str, Any]] = {}
+        self.manifests: dict[str, dict[str, Any]] = {}
+        """Workflows as the API's older version tells them, by the run's id."""
         self.requests: list[tuple[str, str]] = []
         self.down = False
         self.forbidden = False
         self.swallow = False
         """Do what is asked and let nobody know."""
 
-    async def __call__(self, request: Request) -> tuple[int, bytes]:
+    async def __call__(self, request: Request) -> Answer:
+        old = urlsplit(request.url).path.partition("/apis/v1beta1/runs/")[2]
+        if old in self.manifests:
+            manifest = json.dumps(self.manifests[old])
+            return _ok({"run": {"id": old}, "pipeline_runtime": {"workflow_manifest": manifest}})
         path = urlsplit(request.url).path.partition("/apis/v2beta1")[2]
         self.requests.append((request.method, path))
         if self.down:
@@ -39,7 +45,7 @@ class MemoryEndpoint:
             raise Refused("kfp did not answer within 30 s.")
         return answer
 
-    def _answer(self, request: Request, path: str) -> tuple[int, bytes]:
+    def _answer(self, request: Request, path: str) -> Answer:
         match (request.method, path.strip("/").split("/")):
             case ("GET", ["healthz"]):
                 return _ok({"multi_user": True} if self.multi_user else {})
@@ -54,6 +60,8 @@ class MemoryEndpoint:
             case ("GET", ["pipelines", pipeline, "versions"]):
                 found = [each for each in self.versions.values() if each["pipeline_id"] == pipeline]
                 return _ok({"pipeline_versions": found})
+            case ("GET", ["pipelines", _, "versions", version]):
+                return _ok(self.versions[version])
             case ("POST", ["pipelines", "upload_version"]):
                 made = {"display_name": request.params["name"], "pipeline_id": request.params["pipelineid"]}
                 return self._make(self.versions, "pipeline_version_id", {**made, "text": request.body})
@@ -65,14 +73,14 @@ class MemoryEndpoint:
                 return self._terminate(verb.removesuffix(":terminate"))
         return _error(404, 5, f"no such path: {path}")
 
-    def _make(self, there: dict[str, dict[str, Any]], name: str, body: dict[str, Any]) -> tuple[int, bytes]:
+    def _make(self, there: dict[str, dict[str, Any]], name: str, body: dict[str, Any]) -> Answer:
         if any(each["display_name"] == body["display_name"] for each in there.values()):
             return _error(409, 6, f"{body['display_name']} exists")
         made = {**body, name: f"{name}-{len(there) + 1}"}
         there[made[name]] = made
         return _ok(made)
 
-    def _create(self, body: dict[str, Any]) -> tuple[int, bytes]:
+    def _create(self, body: dict[str, Any]) -> Answer:
         reference = body["pipeline_version_reference"]
         assert body["run_id"] not in self.runs, "the same run twice"
         version = self.versions.get(reference["pipeline_version_id"])  # None: one that the cluster keeps
@@ -81,7 +89,7 @@ class MemoryEndpoint:
         self.runs[body["run_id"]] = {**body, "state": "PENDING"}
         return _ok(self.runs[body["run_id"]])
 
-    def _terminate(self, run: str) -> tuple[int, bytes]:
+    def _terminate(self, run: str) -> Answer:
         if run not in self.runs:
             return _error(404, 5, f"Run {run} not found")
         if self.runs[run]["state"] not in ("PENDING", "RUNNING"):
@@ -107,9 +115,9 @@ class MemoryEndpoint:
         return [path for method, path in self.requests if method != "GET"]
 
 
-def _ok(body: dict[str, Any]) -> tuple[int, bytes]:
-    return 200, json.dumps(body).encode()
+def _ok(body: dict[str, Any]) -> Answer:
+    return Answer(200, json.dumps(body).encode())
 
 
-def _error(status: int, code: int, message: str) -> tuple[int, bytes]:
-    return status, json.dumps({"code": code, "message": message, "details": []}).encode()
+def _error(status: int, code: int, message: str) -> Answer:
+    return Answer(status, json.dumps({"code": code, "message": message, "details": []}).encode())

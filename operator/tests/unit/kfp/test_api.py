@@ -6,6 +6,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +205,104 @@ async def test_single_user_installations_are_told_no_namespace(server: Server, a
     assert await api.pipeline(server.endpoint, "", "flights.delays", "about") == "p1"
     assert "namespace" not in server.asked[0]["query"]
     assert "namespace" not in server.asked[1]["json"]
+
+
+class Clock:
+    """Seconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("text", "at_least", "at_most"),
+    [
+        ("7", 7, 7),
+        ("86400", 300, 300),
+        ("date", 55, 60),
+        ("soon", 0, 0),
+        ("", 0, 0),
+    ],
+)
+async def test_an_endpoint_that_wants_a_pause_gets_it(
+    server: Server, status: int, text: str, at_least: float, at_most: float
+) -> None:
+    clock = Clock()
+    api = KfpApi(Secrets(), clock=clock)
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    headers = {"Retry-After": soon if text == "date" else text} if text else {}
+    server.answers.append(lambda: web.Response(status=status, headers=headers))
+    with pytest.raises(Unavailable) as error:
+        await api.run(server.endpoint, "r1")
+    pause = error.value.retry_after or 0.0
+    assert at_least <= pause <= at_most
+    if not pause:
+        return
+    clock.now += pause - 1
+    with pytest.raises(Unavailable, match="asked for a pause") as error:
+        await api.create_run(server.endpoint, {"run_id": "r1"})
+    assert not isinstance(error.value, NotCertain), "nothing was sent"
+    assert error.value.retry_after == pytest.approx(1)
+    assert len(server.asked) == 1, "nor by any other run"
+    other = Endpoint(f"{server.url}/other")
+    server.say({"run_id": "r2"})
+    assert await api.run(other, "r2"), "another endpoint said nothing of the kind"
+    clock.now += 1.1
+    server.say({"run_id": "r1"})
+    assert await api.run(server.endpoint, "r1")
+
+
+async def test_only_answers_that_mean_a_pause_are_heeded(server: Server, api: KfpApi) -> None:
+    server.answers.append(lambda: web.json_response({"run_id": "r1"}, headers={"Retry-After": "60"}))
+    assert await api.run(server.endpoint, "r1")
+    server.answers.append(lambda: web.Response(status=500, headers={"Retry-After": "60"}))
+    with pytest.raises(Unavailable) as error:
+        await api.run(server.endpoint, "r1")
+    assert error.value.retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (
+            {"pipeline_runtime": {"workflow_manifest": '{"spec": {"activeDeadlineSeconds": 0}}'}},
+            {"activeDeadlineSeconds": 0},
+        ),
+        ({"pipeline_runtime": {"workflow_manifest": "no json"}}, None),
+        ({"pipeline_runtime": {"workflow_manifest": "[1]"}}, None),
+        ({"pipeline_runtime": None}, None),
+        ({}, None),
+        ([], None),
+    ],
+)
+async def test_the_workflow_that_an_endpoint_kept_is_read_leniently(
+    server: Server, api: KfpApi, body: Any, found: Any
+) -> None:
+    server.say(body)
+    manifest = await api.last_workflow(server.endpoint, "r1")
+    assert (manifest["spec"] if manifest is not None else None) == found
+    assert server.asked[0]["path"] == "/pipeline/apis/v1beta1/runs/r1"
+
+
+@pytest.mark.parametrize(("status", "passes"), [(403, False), (404, False), (500, False), (501, False), (503, True)])
+async def test_a_server_without_the_older_api_tells_nothing(
+    server: Server, api: KfpApi, status: int, passes: bool
+) -> None:
+    server.answers.append(lambda: web.Response(text="a page", status=status))
+    if passes:
+        with pytest.raises(Unavailable):
+            await api.last_workflow(server.endpoint, "r1")
+    else:
+        assert await api.last_workflow(server.endpoint, "r1") is None
+
+
+async def test_a_workflow_that_is_too_large_is_not_read(
+    server: Server, api: KfpApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slipway.adapters.kfp.api.LIMIT", 100)
+    server.say({"pipeline_runtime": {"workflow_manifest": "x" * 2000}})
+    assert await api.last_workflow(server.endpoint, "r1") is None

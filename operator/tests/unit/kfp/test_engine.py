@@ -561,3 +561,31 @@ async def test_a_run_at_the_endpoint_holds_units_of_its_pool() -> None:
     assert len(story.kfp.runs) == 1
     waiting = story.world.all(TRAINING_RUN)[1]
     assert ready(waiting, "Succeeded")[1] == "WaitingForPool"
+
+
+async def test_a_run_that_was_ended_between_two_looks_is_cancelled_though_nobody_sees_workflows(story: Story) -> None:
+    """The endpoint forgets in its state that somebody ended it; its Workflow, as it kept it, does not."""
+    story.kfp.runs[story.id()]["state"] = "RUNNING"
+    await story.look()
+    story.kfp.manifests[story.id()] = {"spec": {"activeDeadlineSeconds": 0}, "status": {"phase": "Failed"}}
+    story.kfp.end(story.id(), "FAILED")
+    await story.look(31)
+    assert story.succeeded()[:2] == ("False", "Cancelled")
+    assert list(story.kfp.runs) == [story.id()], "it is not tried again"
+
+
+async def test_a_failure_is_explained_by_the_workflow_that_the_endpoint_kept(story: Story) -> None:
+    node = {"type": "Pod", "phase": "Failed", "displayName": "train", "message": "OOMKilled (exit code 137)"}
+    story.kfp.manifests[story.id()] = {"spec": {}, "status": {"phase": "Failed", "nodes": {"a": node}}}
+    story.kfp.end(story.id(), "FAILED")
+    await story.look()
+    assert story.succeeded()[:2] == ("False", "OutOfMemory")
+    assert "workflow" not in story.status["pipelineRun"], "none of this cluster"
+
+
+async def test_a_workflow_of_the_cluster_goes_before_the_one_that_the_endpoint_kept(story: Story) -> None:
+    story.kfp.manifests[story.id()] = {"spec": {"activeDeadlineSeconds": 0}}
+    story.workflow("Failed")
+    story.kfp.end(story.id(), "FAILED")
+    await story.look(31)
+    assert set(story.kfp.runs) == {story.id(1), story.id(2)}, "it failed, and was not ended"

@@ -270,7 +270,8 @@ class KfpWorld(World):
 
     def _controllers(self) -> list[Controller[Any]]:
         known = engines(self.secrets, pipeline_ir)
-        known["KubeflowPipelines"].ports["kfp"].clock = lambda: self.now.timestamp()
+        port = known["KubeflowPipelines"].ports["kfp"]
+        port.clock = port.api.clock = lambda: self.now.timestamp()
         runner = Runner("runner:1")
         return [
             PlatformController(self.artifacts, QuietNetwork(), known),
@@ -309,8 +310,8 @@ class KfpWorld(World):
     async def _work(self, execution: Execution, ending: Ending) -> Ending:
         """What the tasks of a run leave in the store."""
         asked: dict[str, Any] = {}
-        for text in execution.arguments.values():
-            asked |= json.loads(text)
+        for name in ("data", "code", "goals", "run"):
+            asked |= json.loads(execution.arguments[name])
         if ending.phase == "Succeeded":
             self.artifacts.write(asked["result"], registered(asked))
         return ending
