@@ -125,32 +125,24 @@ class KfpApi:
 
     async def experiment(self, endpoint: Endpoint, namespace: str, name: str, description: str) -> str:
         """Id of the experiment of that name, which is made where there is none."""
-        body = {"display_name": name, "description": description}
-        if namespace:
-            body["namespace"] = namespace
-        return await self._found_or_made(
-            endpoint,
-            "/experiments",
-            "experiments",
-            "experiment_id",
-            name,
-            {"namespace": namespace},
-            lambda: self._call(endpoint, "POST", "/experiments", body=body),
-        )
+        return await self._of_namespace(endpoint, "experiment", namespace, name, description)
 
     async def pipeline(self, endpoint: Endpoint, namespace: str, name: str, description: str) -> str:
         """Id of the pipeline of that name, which is made, without versions, where there is none."""
+        return await self._of_namespace(endpoint, "pipeline", namespace, name, description)
+
+    async def _of_namespace(self, endpoint: Endpoint, kind: str, namespace: str, name: str, description: str) -> str:
         body = {"display_name": name, "description": description}
         if namespace:
             body["namespace"] = namespace
         return await self._found_or_made(
             endpoint,
-            "/pipelines",
-            "pipelines",
-            "pipeline_id",
+            f"/{kind}s",
+            f"{kind}s",
+            f"{kind}_id",
             name,
             {"namespace": namespace},
-            lambda: self._call(endpoint, "POST", "/pipelines", body=body),
+            lambda: self._call(endpoint, "POST", f"/{kind}s", body=body),
         )
 
     async def version(

@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from kfpcontract.workflows import WORKFLOW, WORKFLOW_CRD, ClusterWorkflows
 from unit.controllers import things
 from unit.kfp.world import RUN, dataset_version, launcher, training_run
 
+from slipway.runtime.errors import Unavailable
 from slipway.runtime.resources import (
     CONFIG_MAP,
     DATASET_VERSION,
@@ -69,7 +70,8 @@ class Endpoint:
 
     async def _move(self) -> None:
         while True:
-            await self.machinery.step()
+            with suppress(Unavailable):  # The API server, while it is busy: the next step goes on.
+                await self.machinery.step()
             await asyncio.sleep(STEP_SECONDS)
 
     async def _work(self, execution: Execution, ending: Ending) -> Ending:

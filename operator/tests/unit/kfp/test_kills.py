@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ class Story:
     :param attempts: runs at the endpoint
     :param executions: how many of them began with their tasks; None: all
     :param begin: what is so from the start
-    :param happens: what happens before a turn
+    :param happens: what somebody does once, before the first turn in which `when` holds
     """
 
     name: str
@@ -36,7 +36,8 @@ class Story:
     executions: int | None = None
     states: tuple[str, ...] = ("SUCCEEDED",)
     begin: Callable[[KfpWorld], None] = lambda _: None
-    happens: Callable[[KfpWorld, int], Any] | None = None
+    happens: Callable[[KfpWorld], Awaitable[Any]] | None = None
+    when: Callable[[KfpWorld], bool] = lambda world: bool(world.machinery.executed)
     spec: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -44,10 +45,13 @@ class Story:
         """The story, with the operator killed at a point; `blind`: it sees no Workflows."""
         async with KfpWorld.living(point, self.spec, blind=blind, **self.settings) as world:
             self.begin(world)
+            coming = self.happens
 
-            async def happens(number: int) -> None:
-                if self.happens is not None:
-                    await self.happens(world, number)
+            async def happens(_: int) -> None:
+                nonlocal coming
+                if coming is not None and self.when(world):
+                    happening, coming = coming, None
+                    await happening(world)
 
             await world.to_the_end(happens)
             self.check(world)
@@ -81,40 +85,35 @@ def fails(task: str, message: str, times: int = 9) -> Callable[[KfpWorld], None]
     return begin
 
 
-async def deleted(world: KfpWorld, turn: int) -> None:
+async def deleted(world: KfpWorld) -> None:
     """Somebody deletes the run while it goes on."""
-    if turn == 4:
-        await world.person_deletes()
+    await world.person_deletes()
 
 
-async def ended_there(world: KfpWorld, turn: int) -> None:
+async def ended_there(world: KfpWorld) -> None:
     """Somebody ends the run at the endpoint."""
-    if turn == 4:
-        await world.backend.runs.run_service_terminate_run(world.call_of_run())
+    await world.backend.runs.run_service_terminate_run(world.call_of_run())
 
 
-async def deleted_there(world: KfpWorld, turn: int) -> None:
+async def deleted_there(world: KfpWorld) -> None:
     """Somebody deletes the run at the endpoint."""
-    if turn == 4:
-        await world.backend.runs.run_service_delete_run(world.call_of_run())
+    await world.backend.runs.run_service_delete_run(world.call_of_run())
 
 
-async def loses_workflow(world: KfpWorld, turn: int) -> None:
+async def loses_workflow(world: KfpWorld) -> None:
     """Somebody deletes the Workflow: the endpoint says for ever that the run goes on."""
-    if turn == 4:
-        for each in await world.workflows.list():
-            await world.workflows.delete(NS, each["metadata"]["name"])
+    for each in await world.workflows.list():
+        await world.workflows.delete(NS, each["metadata"]["name"])
 
 
-async def away(world: KfpWorld, turn: int) -> None:
+async def away(world: KfpWorld) -> None:
     """The operator is away until the run has ended, and both it and its Workflow are collected."""
-    if turn == 3:
-        await world.machinery.settle()
-        world.advance(10_000)
-        await world.machinery.settle()
-        assert await world.workflows.list() == []
-        assert len(world.machinery.collect()) == 1
-        world.sync()
+    await world.machinery.settle()
+    world.advance(10_000)
+    await world.machinery.settle()
+    assert await world.workflows.list() == []
+    assert len(world.machinery.collect()) == 1
+    world.sync()
 
 
 def never_starts(world: KfpWorld) -> None:
@@ -158,6 +157,7 @@ STORIES = {
             "it is collected while the operator is away",
             states=(),
             happens=away,
+            when=lambda world: bool(world.backend.database.runs),
             settings={"workflow_ttl_seconds": 60, "retention_seconds": 600},
         ),
         Story(
