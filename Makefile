@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 # Python reads what it compiled once: without this, an environment that forbids bytecode pays 10 s for an import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup lock generate lint control-plane test test-rollouts test-slow e2e demo bench cluster clean
+.PHONY: help setup lock generate lint lint-operator lint-runner control-plane test test-rollouts test-slow e2e demo bench cluster clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9_-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,12 +55,17 @@ generate: setup ## Write CRDs, chart templates, reference pages, the compiled pi
 	@$(RUNNER_PY) -m slipway_pipelines.training.pipeline
 	@$(RUNNER_PY) -m slipway_pipelines.features.repo --from examples/flight-delays/manifests --out feature_repo
 
-lint: setup ## Formatting, lint, types, import layers, generated files
+lint: lint-operator lint-runner ## Formatting, lint, types, import layers, generated files
+
+lint-operator: .venv/.ready
 	@.venv/bin/ruff format --check --quiet .
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/mypy operator/slipway e2e/slipway_cluster e2e/slipway_demo e2e/journeys benchmarks
-	@.venv/bin/mypy --python-executable $(RUNNER_PY) pipelines/slipway_pipelines serving/slipway_server e2e/teams
 	@.venv/bin/lint-imports
+
+lint-runner: setup
+	@.venv/bin/mypy --cache-dir .mypy_cache/runner --python-executable $(RUNNER_PY) \
+	  pipelines/slipway_pipelines serving/slipway_server e2e/teams
 	@$(PY) -m slipway.api.crd --check
 	@$(PY) -m benchmarks.page --check
 	@$(RUNNER_PY) -m slipway_pipelines.features.repo --from examples/flight-delays/manifests --out feature_repo --check

@@ -47,10 +47,10 @@ def inputs(spec: Spec) -> dict[str, Any]:
 
 
 def changed(change: Callable[[Spec], Any], platform: Spec | None = None) -> bytes:
-    spec = yaml.safe_load(DATA)
+    spec = yaml.load(DATA, yaml.CSafeLoader)
     change(spec)
     documents = [spec] if platform is None else [spec, platform]
-    return yaml.safe_dump_all(documents).encode()
+    return yaml.dump_all(documents, Dumper=yaml.CSafeDumper).encode()
 
 
 def told(data: bytes, engine: Any = "KubeflowPipelines", **given: Any) -> str:
