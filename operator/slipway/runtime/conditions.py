@@ -18,12 +18,15 @@ MAX_MESSAGE = 1024
 
 def timestamp(now: datetime) -> str:
     """RFC 3339 in UTC with whole seconds, as the API prints times."""
-    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return now.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def find(conditions: Iterable[Mapping[str, Any]], kind: str) -> Mapping[str, Any] | None:
     """The condition of a type, or None."""
-    return next((each for each in conditions if each.get("type") == kind), None)
+    for each in conditions:
+        if each.get("type") == kind:
+            return each
+    return None
 
 
 def is_true(obj: Mapping[str, Any], kind: str, *, current: bool = True) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import kopf
 import yaml
@@ -64,7 +66,11 @@ class Connection:
         return configuration
 
     async def api(self) -> ApiClient:
-        api = ApiClient(await self.configuration())
+        configuration = await self.configuration()
+        # Asked once: left to aiohttp, each request would read the environment and ~/.netrc again, 7 % of our time.
+        configuration.proxy = configuration.proxy or _proxy_to(configuration.host)
+        configuration.client_session_kwargs = {"trust_env": False}
+        api = ApiClient(configuration)
         api.user_agent = "slipway-operator"
         return api
 
@@ -84,3 +90,11 @@ class Connection:
             username=configuration.username or None,
             password=configuration.password or None,
         )
+
+
+def _proxy_to(url: str) -> str | None:
+    """The proxy that the environment (`HTTPS_PROXY`, `NO_PROXY`) names for an address."""
+    address = urlsplit(url)
+    if not address.hostname or proxy_bypass(address.hostname):
+        return None
+    return getproxies().get(address.scheme)

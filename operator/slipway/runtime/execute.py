@@ -97,7 +97,9 @@ class Executor:
         :raises Conflict: the object changed since it was read
         """
         live, wanted = obj.get("status") or {}, _without_nulls(status)
-        if compare.canonical(wanted) == compare.canonical(live) or self._futile_status(type_, obj, wanted):
+        if wanted == live or compare.canonical(wanted) == compare.canonical(live):
+            return None
+        if self._futile_status(type_, obj, wanted):
             return None
         try:
             updated = await self._client.replace_status(obj, type_, wanted)

@@ -46,7 +46,7 @@ class ResourceType:
     brief: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
-        return hash((self.group, self.plural))  # of all fields it would cost several times as much, at every look-up
+        return hash(self.plural)  # text keeps its hash; of all fields it would cost several times as much a look-up
 
     @property
     def api_version(self) -> str:
@@ -82,6 +82,9 @@ class Key:
     type: ResourceType
     namespace: str
     name: str
+
+    def __hash__(self) -> int:
+        return hash((self.namespace, self.name))  # stores hold one type each
 
     def __str__(self) -> str:
         return f"{self.type.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.type.kind} {self.name}"

@@ -107,14 +107,14 @@ class Store:
         if fewest is None or len(there) < len(fewest):
             found: Iterable[Object] = there.values()
         else:
-            found = (self._objects[key] for key in fewest if not namespace or key.namespace == namespace)
-        chosen = [obj for obj in found if all(_at(obj, path) == value for path, value in fields.items())]
-        return sorted(chosen, key=lambda obj: (obj["metadata"].get("namespace", ""), obj["metadata"]["name"]))
+            found = [self._objects[key] for key in fewest if not namespace or key.namespace == namespace]
+            if len(fields) == 1:
+                return _ordered(found)
+        return _ordered([obj for obj in found if all(_at(obj, path) == value for path, value in fields.items())])
 
     def owned_by(self, uid: str) -> Objects:
         """Objects with an owner reference to this UID, ordered by name."""
-        found = [self._objects[key] for key in self._by_owner.get(uid, ())]
-        return sorted(found, key=lambda obj: (obj["metadata"].get("namespace", ""), obj["metadata"]["name"]))
+        return _ordered([self._objects[key] for key in self._by_owner.get(uid, ())])
 
     def _index_of(self, path: Path) -> dict[str | None, set[Key]]:
         index = self._by_field.get(path)
@@ -153,6 +153,13 @@ class Store:
             self._gone[uid] = version
             if len(self._gone) > _TOMBSTONES:
                 self._gone.popitem(last=False)
+
+
+def _ordered(objects: Objects) -> Objects:
+    """By namespace and name, in place."""
+    if len(objects) > 1:
+        objects.sort(key=lambda obj: (obj["metadata"].get("namespace", ""), obj["metadata"]["name"]))
+    return objects
 
 
 def _at(obj: Mapping[str, Any], path: Path) -> str | None:
