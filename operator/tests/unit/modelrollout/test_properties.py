@@ -11,7 +11,7 @@ from math import ceil, inf
 from typing import Any, Self
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.search import examples, law
 from unit.modelrollout.step_lists import ANY, ENDING, Spec, judges
@@ -94,6 +94,8 @@ class Laws:
     attempt: Attempt = field(default_factory=Attempt)
     rejected: set[str] = field(default_factory=set)
     stable: set[str] = field(default_factory=set)
+    full: set[str] = field(default_factory=set)
+    """Versions that a person promoted whatever the checks say."""
     judging: bool = True
     """Whether every list of steps so far finds a failing version out."""
 
@@ -206,8 +208,10 @@ class Laws:
 
     def _bad_versions_do_not_become_stable(self, plan: Plan) -> None:
         stable = (plan.status or {}).get("stable")
-        full = any(each["order"] == "promote-full" and each["obeyed"] for each in (plan.status or {}).get("orders", ()))
-        if stable and self.stable and stable not in self.stable and self.judging and not full:
+        orders = (plan.status or {}).get("orders", ())
+        # Remembered here, as the route remembers it, though the status may be lost.
+        self.full |= {each["version"] for each in orders if each["order"] == "promote-full" and each["obeyed"]}
+        if stable and self.stable and stable not in self.stable and self.judging and stable not in self.full:
             assert self.world.behaviour[self.world.service(stable)].failing == 0, "a failing version was promoted"
         if stable:
             self.stable.add(stable)
@@ -508,8 +512,18 @@ def test_laws_hold_in_long_histories(start: Callable[[], Run], events: list[Even
     play_to_the_end(start().copy(), events, last)
 
 
+STATUS_LOST_AFTER_A_FULL_PROMOTION: list[Event] = [
+    ("order", ("abort ", "fitting", 30)),
+    ("new_version", (6, 60)),
+    ("order", ("promote-full ", "fitting", 30)),
+    ("status_lost", None),
+    ("steps", 42),
+]
+
+
 @law
 @BOUNDS
+@example(STATUS_LOST_AFTER_A_FULL_PROMOTION)
 @given(st.lists(CONTROLLED, min_size=2, max_size=20))
 def test_laws_hold_whatever_people_order(events: list[Event]) -> None:
     play_to_the_end(_third_version_waits().copy(), events, LAST)
