@@ -35,6 +35,14 @@ $(UV):
 	@VIRTUAL_ENV=.venv-runner $(UV) pip install --quiet --no-deps -e .
 	@touch $@
 
+.stock-servers/.ready: requirements/stock-servers.txt requirements/stock-triton.txt | $(UV)
+	@echo "== KServe's stock servers"
+	@rm -rf .stock-servers
+	@for group in stock-servers stock-triton; do \
+	  $(UV) pip install --quiet --no-deps --require-hashes --python-version 3.11 --target .stock-servers/$$group \
+	    -r requirements/$$group.txt || exit 1; done
+	@touch $@
+
 setup: .venv/.ready .venv-runner/.ready ## Create both virtual environments (operator; runner) from the lock files
 
 lock: | $(UV) ## Resolve dependencies anew into requirements/
@@ -45,6 +53,9 @@ lock: | $(UV) ## Resolve dependencies anew into requirements/
 	  --group pyproject.toml:dev pyproject.toml -c requirements/operator.txt -o requirements/dev.txt
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra runner \
 	  --group pyproject.toml:dev-runner pyproject.toml -c requirements/runner.txt -o requirements/dev-runner.txt
+	@for group in stock-servers stock-triton; do \
+	  $(UV) pip compile --quiet --no-deps --generate-hashes --no-header --python-version 3.11 \
+	    --group pyproject.toml:$$group -o requirements/$$group.txt; done
 
 # One file's tests stay in one process; the longest files come first, so that no process waits for another's tail.
 SIDE_BY_SIDE := -m "not slow" --dist loadfile --no-loadscope-reorder
@@ -83,7 +94,7 @@ test-rollouts: setup control-plane ## Rollouts on a real kube-apiserver, gateway
 	@SLIPWAY_SEARCH=thorough $(PY) -m pytest -n 4 -m "slow or law" --dist loadfile --no-loadscope-reorder --timeout 900 \
 	  $(PYTEST_ARGS) operator/tests e2e/tests
 
-test-slow: test-rollouts ## The same, and whole training runs, large logs, Feast's own join
+test-slow: test-rollouts .stock-servers/.ready ## The same, and whole training runs, large logs, Feast's own join
 	@$(RUNNER_PY) -m pytest -m slow --timeout 900 $(PYTEST_ARGS) pipelines/tests serving/tests examples/flight-delays/tests
 
 cluster: setup ## A local kind cluster with everything Slipway runs on
@@ -103,5 +114,5 @@ bench: setup ## Measure; writes benchmarks/results and docs/benchmarks.md; BENCH
 
 clean: ## Remove the cluster and everything built; CACHES=1 removes binaries and image layers too
 	@if [ -x $(PY) ]; then $(PY) -m slipway_cluster.clean $(if $(CACHES),--caches); fi
-	@rm -rf .venv .venv-runner $(TOOLS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .venv-runner .stock-servers $(TOOLS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
