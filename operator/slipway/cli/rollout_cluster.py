@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,8 +25,8 @@ from slipway.contracts.orders import ANNOTATION, Order, parse
 
 RECENT = timedelta(minutes=15)
 """Events that are older are not shown."""
-_WRITES = 20
-"""How often an order is written anew when somebody wrote in between; the operator writes each second."""
+_BETWEEN_WRITES = (0.0, 0.05)
+"""Seconds, at random, before an order is written anew when somebody wrote in between; the operator writes each second."""
 
 
 class RolloutError(Exception):
@@ -178,15 +179,17 @@ class RolloutCluster:
         """Write an order onto a rollout, unless one of somebody stands there that was not heard yet.
 
         :param order: made from the rollout as it is now
-        :param patience: seconds to wait for the operator to hear an earlier order
+        :param patience: seconds to wait for the operator to hear an earlier order, and for a moment without a change
         """
         deadline = time.monotonic() + patience
-        for _ in range(_WRITES):
+        while True:
             rollout = self._heard_all(name, deadline)
             made = order(rollout)
             if self._write(rollout, str(made)):
                 return made
-        raise RolloutError(f"ModelRollout {name} changes too fast to give an order: try again.")
+            if time.monotonic() > deadline:
+                raise RolloutError(f"ModelRollout {name} changes too fast to give an order: try again.")
+            time.sleep(random.uniform(*_BETWEEN_WRITES))
 
     def _heard_all(self, name: str, deadline: float) -> ModelRollout:
         while True:
