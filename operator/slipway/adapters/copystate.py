@@ -10,7 +10,7 @@ from slipway.adapters.jobs import COPY_CONTAINER, COPY_FAILED, COPY_LIMIT, FileC
 from slipway.adapters.jobstate import JobState
 from slipway.api.reasons import Reason
 
-_NO_COMMAND = re.compile(r"executable file .{0,40}not found|exec.{0,40}no such file", re.IGNORECASE | re.DOTALL)
+_NO_COMMAND = re.compile(r"executable file .{0,40}not found")
 """What container runtimes say of a command that is not in an image; before they start it, or instead."""
 _MAX_DETAIL = 300
 

@@ -39,9 +39,7 @@ class Copying:
 async def read_copy(io: Io, artifacts: Artifacts, run: Run, source: PipelineImage) -> Copying:
     """What the Job of this run made; the same one at every look. :raises Unavailable: the store does not answer"""
     owner, copy = run.owner, FileCopy(source.name, source.path)
-    request = CopyPipelineRequest(
-        store=run.location.store, prefix="", image=source.name, path=source.path, file=COPIED
-    )
+    request = CopyPipelineRequest(store=run.location.store, prefix="", image=source.name, path=source.path, file=COPIED)
     work = prepare(owner, "copy-pipeline", request)
     job = await answered(
         io, artifacts, run.location, owner.namespace, work.name, CopyPipelineRequest, CopyPipelineResult

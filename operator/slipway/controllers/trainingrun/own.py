@@ -39,7 +39,9 @@ class OwnFacts:
     copying: Copying | None = None
 
 
-async def read_own(io: Io, artifacts: Artifacts, engine: PipelineEngine[Any], run: Run, source: PipelineSource) -> OwnFacts:
+async def read_own(
+    io: Io, artifacts: Artifacts, engine: PipelineEngine[Any], run: Run, source: PipelineSource
+) -> OwnFacts:
     """The pipeline as it was when the run was started, else as it is now. :raises Unavailable: nobody answers"""
     kept = await artifacts.get(run.location, own_key(run)) if run.started else None
     try:
