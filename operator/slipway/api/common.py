@@ -142,8 +142,8 @@ class PipelineSource(ApiModel):
     )
     digest: Digest | None = Field(
         None,
-        description="What its bytes must be, with S3 or Image: runs are refused when they are others. Change it to have a"
-        " new content trained with.",
+        description="What its bytes must be, with S3 or Image: runs are refused when they are others. Change it to have"
+        " a new content trained with.",
     )
 
 
