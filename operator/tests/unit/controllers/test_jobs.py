@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 from typing import Any
 
 import pytest
@@ -328,3 +329,17 @@ def copier(**state: Any) -> dict[str, Any]:
 def test_why_a_file_is_never_copied(the_job: Any, pods: list[Any], words: str) -> None:
     found = never_copied("spec.x", COPY, job_state(the_job, pods), pods)
     assert words in found if words else found == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        ("/none/flights.yaml", "/dev/null", "(cp: "),
+        ("/tmp", "/dev/null", "(cp: "),
+        (__file__, "/dev/full", "is larger than 8Mi"),
+    ],
+)
+def test_what_a_real_cp_says_is_understood(source: str, target: str, words: str) -> None:
+    told = subprocess.run(["cp", source, target], capture_output=True, text=True, timeout=10, check=False)
+    pods = [copier(terminated={"exitCode": told.returncode, "message": told.stderr})]
+    assert words in never_copied("spec.x", COPY, job_state(job(POLICY), pods), pods)
