@@ -56,6 +56,9 @@ COMMANDS: dict[str, Command] = {
     "sweep-predictions": Command(
         predictions.SweepRequest, predictions.SweepResult, "slipway_pipelines.predictions.sweep:run_sweep"
     ),
+    "copy-pipeline": Command(
+        jobs.CopyPipelineRequest, jobs.CopyPipelineResult, "slipway_pipelines.training.copied:run_copy_pipeline"
+    ),
     "train": Command(jobs.TrainingRequest, jobs.ProduceResult, "slipway_pipelines.training.commands:run_train"),
     "judge": Command(jobs.TrainingRequest, jobs.RegisterResult, "slipway_pipelines.training.commands:run_judge"),
 }

@@ -19,7 +19,15 @@ from slipway.contracts.digests import canonical_json, digest_bytes, digest_json,
 from slipway.contracts.jobs import Request
 
 Command = Literal[
-    "ingest", "features", "features-teardown", "train", "judge", "delete-data", "compare", "sweep-predictions"
+    "ingest",
+    "features",
+    "features-teardown",
+    "copy-pipeline",
+    "train",
+    "judge",
+    "delete-data",
+    "compare",
+    "sweep-predictions",
 ]
 
 USER_CODE_RAISED = 3
@@ -31,6 +39,14 @@ DEFAULT_DEADLINE_SECONDS = 2 * 3600
 UID = 65532
 """User and group of a Job's pod; nobody in particular."""
 CONTAINER = "job"
+COPY_CONTAINER = "copy"
+COPY_FAILED = 1
+"""The one exit code by which `cp` says that it failed."""
+COPY_FOLDER = "/copied"
+COPIED = f"{COPY_FOLDER}/file"
+"""Where a Job finds the file that was copied for it."""
+COPY_LIMIT = "8Mi"
+"""Room for the copy; what is larger than a Job may take it must still see, to say so."""
 
 _NAME_LIMIT = 63  # pods carry the Job's name as a label
 OWN_RESOURCES = Resources(requests={"cpu": "100m", "memory": "256Mi"}, limits={"memory": "2Gi"})
@@ -78,6 +94,14 @@ class Work:
 
 
 @dataclass(frozen=True)
+class FileCopy:
+    """A file of an image, which an init container of that image copies for the Job."""
+
+    image: str
+    path: str
+
+
+@dataclass(frozen=True)
 class PodSettings:
     """How a Job's pod runs."""
 
@@ -92,6 +116,8 @@ class PodSettings:
     resources: Resources | None = None
     deadline_seconds: int = DEFAULT_DEADLINE_SECONDS
     labels: Mapping[str, str] = field(default_factory=dict)
+    copy: FileCopy | None = None
+    """What the Job finds at `COPIED`."""
 
 
 def job_name(owner: Owner, stage: str, identity: str) -> str:
@@ -150,16 +176,26 @@ def manifest(work: Work, pod: PodSettings) -> dict[str, Any]:
             "ttlSecondsAfterFinished": KEEP_FINISHED_SECONDS,
             "podFailurePolicy": {
                 "rules": [
-                    {
-                        "action": "FailJob",
-                        "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [USER_CODE_RAISED]},
-                    },
+                    _fail_on(CONTAINER, USER_CODE_RAISED),
+                    *([_fail_on(COPY_CONTAINER, COPY_FAILED)] if pod.copy is not None else []),
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                 ]
             },
             "template": {"metadata": {"labels": marks}, "spec": _pod_spec(work, pod)},
         },
     }
+
+
+def _fail_on(container: str, code: int) -> dict[str, Any]:
+    """A rule: the Job has failed for good when this container ends so."""
+    return {"action": "FailJob", "onExitCodes": {"containerName": container, "operator": "In", "values": [code]}}
+
+
+_CONFINED: Mapping[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
 
 
 def _pod_spec(work: Work, pod: PodSettings) -> dict[str, Any]:
@@ -192,22 +228,40 @@ def _pod_spec(work: Work, pod: PodSettings) -> dict[str, Any]:
                 ],
                 "env": _environment(work.owner.project, pod),
                 "resources": container_resources(pod.resources or OWN_RESOURCES, pod.pool),
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
+                "securityContext": dict(_CONFINED),
                 "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
             }
         ],
         "volumes": [{"name": "tmp", "emptyDir": {}}],
     }
+    if pod.copy is not None:
+        _add_copy(spec, pod.copy, pod.pull_policy)
     if pod.pool is not None:
         if pod.pool.spec.node_selector:
             spec["nodeSelector"] = dict(pod.pool.spec.node_selector)
         if pod.pool.spec.tolerations:
             spec["tolerations"] = [each.wire() for each in pod.pool.spec.tolerations]
     return spec
+
+
+def _add_copy(spec: dict[str, Any], copy: FileCopy, pull_policy: str) -> None:
+    """The init container that copies a file. It has no credentials, and what `cp` says is the pod's to tell."""
+    mount = {"name": "copied", "mountPath": COPY_FOLDER}
+    spec["initContainers"] = [
+        {
+            "name": COPY_CONTAINER,
+            "image": copy.image,
+            "imagePullPolicy": pull_policy,
+            "command": ["cp", copy.path, COPIED],
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "resources": container_resources(OWN_RESOURCES, None),
+            "securityContext": dict(_CONFINED),
+            "volumeMounts": [mount],
+        }
+    ]
+    spec["containers"][0]["volumeMounts"].append({**mount, "readOnly": True})
+    # In memory the limit holds while the file is written; on a disk only at some later look of the kubelet.
+    spec["volumes"].append({"name": "copied", "emptyDir": {"medium": "Memory", "sizeLimit": COPY_LIMIT}})
 
 
 def _environment(project: str, pod: PodSettings) -> list[dict[str, Any]]:

@@ -92,6 +92,22 @@ class PipelineS3(ApiModel):
     )
 
 
+class PipelineImage(ApiModel):
+    """A compiled pipeline in a container image."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=512,
+        description="Image that has the file, and the command `cp`; it needs nothing else.",
+    )
+    path: str = Field(
+        min_length=2,
+        max_length=512,
+        pattern=r"^(/[A-Za-z0-9_.@+=,-]+)+$",
+        description="Absolute path of the YAML file in the image, such as `/pipelines/flights.yaml`.",
+    )
+
+
 _SHOWN_NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._/:()+-]*$"
 
 
@@ -111,19 +127,23 @@ class PipelineSource(ApiModel):
     """A compiled pipeline of the team's own; what it has to be like: docs/training/own-pipelines.md."""
 
     rules: ClassVar = (
-        one_of("type", {"S3": "s3", "PipelineVersion": "pipelineVersion"}),
-        rule("!has(self.digest) || self.type == 'S3'", "digest is of a file's bytes: set type S3, or remove digest"),
+        one_of("type", {"S3": "s3", "Image": "image", "PipelineVersion": "pipelineVersion"}),
+        rule(
+            "!has(self.digest) || self.type in ['S3', 'Image']",
+            "digest is of a file's bytes: set type S3 or Image, or remove digest",
+        ),
     )
 
-    type: Literal["S3", "PipelineVersion"] = Field(description="Where it is.")
+    type: Literal["S3", "Image", "PipelineVersion"] = Field(description="Where it is.")
     s3: PipelineS3 | None = Field(None, description="The file, with S3.")
+    image: PipelineImage | None = Field(None, description="The image and the file in it, with Image.")
     pipeline_version: PipelineVersionName | None = Field(
         None, description="The version, with PipelineVersion; the Platform's engine must be KubeflowPipelines."
     )
     digest: Digest | None = Field(
         None,
-        description="What its bytes must be, with S3: runs are refused when they are others. Change it to have a new"
-        " content trained with.",
+        description="What its bytes must be, with S3 or Image: runs are refused when they are others. Change it to have"
+        " a new content trained with.",
     )
 
 

@@ -259,6 +259,23 @@ class TrainingRequest(Request):
     """`models/NAMESPACE/PROJECT/`: the judge stores the model below it, in a folder named by its digest."""
 
 
+class CopyPipelineRequest(Request):
+    """Keep the team's own pipeline that was copied out of an image, in the Job's folder. Command `copy-pipeline`."""
+
+    image: str
+    path: str
+    """Where it is in the image, for sentences."""
+    file: str
+    """Where the Job finds the copy."""
+
+
+class CopyPipelineResult(Contract):
+    """What was kept."""
+
+    refusal: Refusal | None = None
+    key: str | None = None
+
+
 class ProduceResult(Contract):
     """What the stage that runs the team's code says. Nothing of it is believed without a check."""
 

@@ -22,12 +22,14 @@ class Obstacle:
 
     :param fault: somebody has to change something
     :param final: this run never will: its spec does not change, and neither does what is wrong with it
+    :param copying: it goes away when the team's own pipeline is copied out of its image
     """
 
-    reason: Reason
+    reason: Reason | str
     message: str
     fault: bool = False
     final: bool = False
+    copying: bool = False
 
 
 def obstacle(snapshot: TrainingRunSnapshot) -> Obstacle | None:
@@ -137,9 +139,9 @@ def _own_pipeline(snapshot: TrainingRunSnapshot) -> Obstacle | None:
     if own is None:
         return None
     if own.problem:
-        if own.missing:
-            return Obstacle(Reason.DependencyMissing, own.problem)
-        return Obstacle(Reason.InvalidPipeline, own.problem, fault=True, final=True)
+        return Obstacle(own.reason, own.problem, fault=not own.missing, final=not own.missing)
+    if own.copying is not None:
+        return Obstacle(Reason.Progressing, "", copying=True)
     assert own.pipeline is not None
     assert snapshot.engine is not None
     pool = snapshot.pool.pool if snapshot.pool is not None else None

@@ -110,7 +110,7 @@ async def observe(io: Io, artifacts: Artifacts, engines: Engines, key: Key) -> T
         )
         facts = await engines[engine].observe(io, artifacts, run)
         if spec.pipeline is not None and not engines[engine].known(facts) and not found.deleting:
-            own = await read_own(artifacts, engines[engine], run, spec.pipeline)
+            own = await read_own(io, artifacts, engines[engine], run, spec.pipeline)
     versions = [
         each
         for each in read_all(io, MODEL_VERSION, ModelVersion, namespace)

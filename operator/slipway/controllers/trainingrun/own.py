@@ -10,9 +10,12 @@ from slipway.adapters.engines.base import PipelineEngine, Run, own_key
 from slipway.adapters.pools import is_extended, pool_units
 from slipway.api.common import PipelineSource
 from slipway.api.computepool import ComputePool
+from slipway.api.reasons import Reason
 from slipway.api.trainingrun import TrainingRun
 from slipway.contracts.digests import digest_bytes
 from slipway.contracts.pipelines import Circumstances, Engine, OwnPipeline, UnfitError, parse, require_fit
+from slipway.controllers.trainingrun.copying import Copying, read_copy
+from slipway.runtime.controller import Io
 from slipway.runtime.threads import in_thread
 
 PARSE_SECONDS = 30.0
@@ -23,22 +26,28 @@ class OwnFacts:
     """What there is of it.
 
     :param problem: why it is none; with `missing` it may yet come
+    :param reason: of the problem
     :param data: its bytes, with `pipeline`
+    :param copying: the Job that copies it out of an image, while it has not, or where it never will
     """
 
     pipeline: OwnPipeline | None = None
     data: bytes = b""
     problem: str = ""
     missing: bool = False
+    reason: Reason | str = Reason.InvalidPipeline
+    copying: Copying | None = None
 
 
-async def read_own(artifacts: Artifacts, engine: PipelineEngine[Any], run: Run, source: PipelineSource) -> OwnFacts:
+async def read_own(
+    io: Io, artifacts: Artifacts, engine: PipelineEngine[Any], run: Run, source: PipelineSource
+) -> OwnFacts:
     """The pipeline as it was when the run was started, else as it is now. :raises Unavailable: nobody answers"""
     kept = await artifacts.get(run.location, own_key(run)) if run.started else None
     try:
-        data = kept if kept is not None else await _fetched(artifacts, engine, run, source)
-        if isinstance(data, str):
-            return OwnFacts(problem=data, missing=True)
+        data = kept if kept is not None else await _fetched(io, artifacts, engine, run, source)
+        if isinstance(data, OwnFacts):
+            return data
         if source.digest is not None and digest_bytes(data) != source.digest:
             raise UnfitError(f"The file has digest {digest_bytes(data)}, not {source.digest}: correct either.")
         pipeline = await in_thread(parse, data, timeout=PARSE_SECONDS, what="the parser of YAML")
@@ -47,22 +56,30 @@ async def read_own(artifacts: Artifacts, engine: PipelineEngine[Any], run: Run, 
     return OwnFacts(pipeline, data)
 
 
-async def _fetched(artifacts: Artifacts, engine: PipelineEngine[Any], run: Run, source: PipelineSource) -> bytes | str:
-    """Its bytes, or what is missing."""
+async def _fetched(
+    io: Io, artifacts: Artifacts, engine: PipelineEngine[Any], run: Run, source: PipelineSource
+) -> bytes | OwnFacts:
+    """Its bytes, or why there are none."""
+    if source.image is not None:
+        copying = await read_copy(io, artifacts, run, source.image)
+        if copying.refusal is not None:
+            return OwnFacts(problem=copying.refusal.message, reason=copying.refusal.reason, copying=copying)
+        return OwnFacts(copying=copying) if copying.data is None else copying.data
     if source.s3 is not None:
         found = await artifacts.get(run.location, source.s3.key)
         where = (
             f"spec.pipeline.s3.key: {run.location.uri(source.s3.key)} does not exist: upload it, or correct the key."
         )
-        return where if found is None else found
+        return OwnFacts(problem=where, missing=True, reason=Reason.DependencyMissing) if found is None else found
     assert source.pipeline_version is not None
     found = await engine.version(run, source.pipeline_version)
     if found is not None:
         return found
-    return (
+    where = (
         f"spec.pipeline.pipelineVersion: the endpoint has no version {source.pipeline_version.version} of pipeline "
         f"{source.pipeline_version.pipeline}: upload it, or correct the names."
     )
+    return OwnFacts(problem=where, missing=True, reason=Reason.DependencyMissing)
 
 
 def unfit(own: OwnPipeline, run: TrainingRun, engine: Engine, pool: ComputePool | None) -> str:

@@ -13,6 +13,7 @@ from slipway.api.trainingrun import Stage, TrainingRunStatus
 from slipway.controllers.shared.typed import finish
 from slipway.controllers.shared.work import Runner
 from slipway.controllers.trainingrun.checks import Obstacle, obstacle
+from slipway.controllers.trainingrun.copying import copy_step, given_up
 from slipway.controllers.trainingrun.observe import ENDED, TrainingRunSnapshot
 from slipway.controllers.trainingrun.request import record, training_request, version_name
 from slipway.runtime.conditions import Conditions, timestamp
@@ -37,7 +38,7 @@ def plan(snapshot: TrainingRunSnapshot, now: datetime, runner: Runner, engines: 
     if not known:
         found = obstacle(snapshot)
         if found is not None:
-            return _held_up(snapshot, found, now)
+            return _held_up(snapshot, found, now, runner)
     assert engine is not None
     assert snapshot.run is not None
     order = _order(snapshot, now, runner, pipeline_digest, start=not known)
@@ -90,7 +91,17 @@ def _order(snapshot: TrainingRunSnapshot, now: datetime, runner: Runner, pipelin
     )
 
 
-def _held_up(snapshot: TrainingRunSnapshot, found: Obstacle, now: datetime) -> Plan:
+def _held_up(snapshot: TrainingRunSnapshot, found: Obstacle, now: datetime, runner: Runner) -> Plan:
+    copying = snapshot.own.copying if snapshot.own is not None else None
+    actions: tuple[Action, ...] = ()
+    wait: float | None = None
+    if copying is not None and found.copying:
+        assert snapshot.platform is not None
+        step = copy_step(copying, runner, snapshot.platform, now)
+        found = replace(found, reason=step.reason, message=step.message)
+        actions, wait = step.actions, step.requeue_after
+    elif copying is not None and found.final:
+        actions = given_up(copying)
     conditions = Conditions(snapshot.subject.raw, now)
     conditions.set("Succeeded", "False" if found.fault else "Unknown", found.reason, found.message)
     if found.fault:
@@ -104,8 +115,8 @@ def _held_up(snapshot: TrainingRunSnapshot, found: Obstacle, now: datetime) -> P
     # Labels of a namespace are not watched, and a pool may be opened to it at any time.
     # Nor is the store, where somebody may yet put a pipeline, nor the endpoint.
     unseen = found.reason == Reason.NotAllowed or (snapshot.own is not None and snapshot.own.missing)
-    look = LOOK_SECONDS if unseen and not found.final else None
-    return Plan(status=finish(TrainingRunStatus, snapshot.subject, conditions, **fields), requeue_after=look)
+    look = LOOK_SECONDS if unseen and not found.final else wait
+    return Plan(actions, finish(TrainingRunStatus, snapshot.subject, conditions, **fields), requeue_after=look)
 
 
 def _status(snapshot: TrainingRunSnapshot, state: RunState, now: datetime) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from cluster.controllers.conftest import Cluster
 from unit.controllers.things import PROJECT, dataset, ingested, pool, project
 from unit.controllers.world import ready
 
+from slipway.contracts.digests import digest_bytes
+from slipway.contracts.jobs import CopyPipelineResult
 from slipway.controllers import all_controllers
 from slipway.controllers.computepool.controller import NODE
 from slipway.runtime.controller import Controller
@@ -50,6 +53,7 @@ MINE = {
     "ModelVersionController",
 }
 PATIENCE = 60
+OWN = Path(__file__).parents[2] / "unit" / "kfp" / "own-pipeline.yaml"
 
 
 def controllers() -> Sequence[Controller[Any]]:
@@ -127,13 +131,10 @@ async def _passing(cluster: Cluster, version: str) -> bool:
     return bool(status.get("passingVersion") == version and status.get("phase") == "Testing")
 
 
-@pytest.mark.usefixtures("base")
-async def test_jobs_pass_restricted_pod_security(cluster: Cluster, eventually: Eventually) -> None:
+async def confined(cluster: Cluster, job: Object) -> Object:
+    """The pod of a Job, which a namespace with restricted Pod Security took."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     await cluster.client.merge(NAMESPACE.key(cluster.namespace), {"metadata": {"labels": labels}})
-    await cluster.bucket.write("raw/flights/01.parquet", b"january")
-    await cluster.team()
-    job = await eventually(lambda: one(cluster, JOB), PATIENCE)
     template = job["spec"]["template"]
     template["spec"].pop("serviceAccountName")  # nothing here makes tokens or accounts for admission to look at
     template["spec"].pop("serviceAccount", None)
@@ -142,7 +143,15 @@ async def test_jobs_pass_restricted_pod_security(cluster: Cluster, eventually: E
     await cluster.client.apply(SERVICE_ACCOUNT, account)
     meta = {"name": "probe", "namespace": cluster.namespace, "labels": template["metadata"]["labels"]}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": template["spec"]}
-    made = await cluster.client.create(POD, pod)
+    return await cluster.client.create(POD, pod)
+
+
+@pytest.mark.usefixtures("base")
+async def test_jobs_pass_restricted_pod_security(cluster: Cluster, eventually: Eventually) -> None:
+    await cluster.bucket.write("raw/flights/01.parquet", b"january")
+    await cluster.team()
+    job = await eventually(lambda: one(cluster, JOB), PATIENCE)
+    made = await confined(cluster, job)
     assert made["spec"]["automountServiceAccountToken"] is False
 
 
@@ -183,6 +192,38 @@ async def test_another_operator_goes_on_where_one_ended(
         await cluster.play(job)
     await eventually(lambda: one(cluster, MODEL_VERSION), PATIENCE)
     assert len(await cluster.all(JOB)) == 4
+
+
+async def test_a_pipeline_comes_out_of_an_image_once_though_every_operator_ends(
+    cluster: Cluster, start_operator: Any, eventually: Eventually
+) -> None:
+    operator = await start_operator(controllers())
+    await cluster.platform()
+    await eventually(lambda: _is(cluster, PLATFORM, "default", "True"), PATIENCE)
+    await cluster.bucket.write("raw/flights/01.parquet", b"january")
+    await cluster.team()
+    brought = project()
+    brought["spec"]["training"] |= {
+        "pipeline": {"type": "Image", "image": {"name": "pipelines:1", "path": "/flights.yaml"}},
+        "parameters": {"learning_rate": 0.3},
+    }
+    await cluster.apply(MODEL_PROJECT, brought)
+    for stage in ("ingest", "features", "copy-pipeline", "train", "judge"):
+        (job,) = await eventually(cluster.jobs, PATIENCE)
+        assert job["metadata"]["labels"]["slipway.dev/stage"] == stage
+        operator.stop()
+        operator = await start_operator(controllers())
+        if stage == "copy-pipeline":
+            await confined(cluster, job)
+            key = f"{(await cluster.request_of(job))['prefix']}pipeline.yaml"
+            await cluster.bucket.write(key, OWN.read_bytes())
+            await cluster.end(job, CopyPipelineResult(key=key))
+        else:
+            await cluster.play(job)
+    await eventually(lambda: one(cluster, MODEL_VERSION), PATIENCE)
+    (run,) = await cluster.all(TRAINING_RUN)
+    assert run["status"]["ownPipelineDigest"] == digest_bytes(OWN.read_bytes())
+    assert len(await cluster.all(JOB)) == 5
 
 
 @pytest.mark.usefixtures("base")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from unit.controllers.things import platform, pool
 from unit.controllers.world import START
 
 from slipway.adapters.artifacts import Location, key_of
-from slipway.adapters.jobs import Owner, PodSettings, job_name, manifest, prepare
+from slipway.adapters.copystate import never_copied
+from slipway.adapters.jobs import COPIED, FileCopy, Owner, PodSettings, job_name, manifest, prepare
 from slipway.adapters.jobstate import job_state
 from slipway.adapters.pools import pool_units
 from slipway.adapters.quantities import plain, quantity
@@ -253,3 +255,91 @@ def test_the_newest_pod_speaks() -> None:
 
 def test_a_job_that_ended_says_when() -> None:
     assert job_state(job({"type": "Complete"}), []).since == START
+
+
+# ---- files out of images ---------------------------------------------------------------------------------------------
+COPY = FileCopy("registry/flights:1", "/pipelines/flights.yaml")
+MISSING = "cp: cannot stat '/pipelines/flights.yaml': No such file or directory"
+NO_CP = 'runc create failed: exec: "cp": executable file not found in $PATH: unknown'
+
+
+def test_a_file_is_copied_by_its_own_image_without_credentials() -> None:
+    made = manifest(prepare(OWNER, "delete-data", REQUEST), PodSettings("runner:1", LOCATION, copy=COPY))
+    spec = made["spec"]["template"]["spec"]
+    (copier,) = spec["initContainers"]
+    assert (copier["image"], copier["command"]) == (COPY.image, ["cp", COPY.path, COPIED])
+    assert "env" not in copier
+    assert copier["securityContext"] == container(made)["securityContext"]
+    (mount,) = copier["volumeMounts"]
+    assert {**mount, "readOnly": True} in container(made)["volumeMounts"]
+    (volume,) = (each for each in spec["volumes"] if each["name"] == mount["name"])
+    assert volume["emptyDir"] == {"medium": "Memory", "sizeLimit": "8Mi"}
+    names = [
+        each["onExitCodes"]["containerName"]
+        for each in made["spec"]["podFailurePolicy"]["rules"]
+        if "onExitCodes" in each
+    ]
+    assert names == ["job", copier["name"]], "the API server refuses a name that no container has"
+
+
+def test_a_job_without_a_file_has_nothing_of_it() -> None:
+    made = manifest(prepare(OWNER, "delete-data", REQUEST), PodSettings("runner:1", LOCATION))
+    assert "initContainers" not in made["spec"]["template"]["spec"]
+    assert "copy" not in str(made["spec"]["podFailurePolicy"])
+
+
+def copier(**state: Any) -> dict[str, Any]:
+    other = {"name": "istio", "state": {"terminated": {"exitCode": 1, "message": "mesh"}}}
+    return pod(initContainerStatuses=[other, {"name": "copy", "image": COPY.image, "state": state}])
+
+
+@pytest.mark.parametrize(
+    ("the_job", "pods", "words"),
+    [
+        (job(), [], ""),
+        (job(), [copier(running={})], ""),
+        (job(), [copier(waiting={"reason": "ImagePullBackOff", "message": "manifest not found"})], ""),
+        (job(), [copier(terminated={"exitCode": 0})], ""),
+        (job(), [copier(terminated={"exitCode": 137, "reason": "OOMKilled"})], ""),
+        (job(FAILED), [copier(terminated={"exitCode": 128, "message": "exec fifo: no such file or directory"})], ""),
+        (job(FAILED), [copier(terminated={"exitCode": 128, "message": NO_CP})], "has no command cp"),
+        (job(), [copier(terminated={"exitCode": 128, "message": NO_CP})], "spec.x.name: image registry/flights:1 has"),
+        (job(), [copier(waiting={"reason": "CreateContainerError", "message": NO_CP})], "has no command cp"),
+        (
+            job(),
+            [copier(waiting={"reason": "CreateContainerError", "message": "executable file `cp` not found in $PATH"})],
+            "has no command cp",
+        ),
+        (
+            job(POLICY),
+            [copier(terminated={"exitCode": 1, "message": f"{MISSING}\n"})],
+            f"spec.x.path: /pipelines/flights.yaml cannot be copied out of image registry/flights:1 ({MISSING}): "
+            "correct the path",
+        ),
+        (job(), [pod(), copier(terminated={"exitCode": 1, "message": "x" * 5000})], "x" * 299 + "…)"),
+        (
+            job(),
+            [copier(terminated={"exitCode": 1, "message": "cp: write error: No space left on device"})],
+            "is larger than 8Mi: move data out of it.",
+        ),
+        (job({**POLICY, "type": "Failed"}), [], "out of image registry/flights:1: correct the path"),
+        (job(FAILED), [], ""),
+    ],
+)
+def test_why_a_file_is_never_copied(the_job: Any, pods: list[Any], words: str) -> None:
+    found = never_copied("spec.x", COPY, job_state(the_job, pods), pods)
+    assert words in found if words else found == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        ("/none/flights.yaml", "/dev/null", "(cp: "),
+        ("/tmp", "/dev/null", "(cp: "),
+        (__file__, "/dev/full", "is larger than 8Mi"),
+    ],
+)
+def test_what_a_real_cp_says_is_understood(source: str, target: str, words: str) -> None:
+    told = subprocess.run(["cp", source, target], capture_output=True, text=True, timeout=10, check=False)
+    pods = [copier(terminated={"exitCode": told.returncode, "message": told.stderr})]
+    assert words in never_copied("spec.x", COPY, job_state(job(POLICY), pods), pods)

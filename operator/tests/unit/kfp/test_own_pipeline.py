@@ -21,10 +21,18 @@ from slipway.adapters.outbound import Answer, Request
 from slipway.api.computepool import ComputePool
 from slipway.contracts import pipelines
 from slipway.contracts.digests import digest_bytes
-from slipway.contracts.jobs import Store
+from slipway.contracts.jobs import CopyPipelineResult, Store
 from slipway.contracts.pipelines import Circumstances, UnfitError
 from slipway.controllers import pipeline_digest
-from slipway.runtime.resources import COMPUTE_POOL, MODEL_PROJECT, MODEL_VERSION, TRAINING_RUN, Object
+from slipway.runtime.resources import (
+    COMPUTE_POOL,
+    JOB,
+    MODEL_PROJECT,
+    MODEL_VERSION,
+    POD,
+    TRAINING_RUN,
+    Object,
+)
 from slipway_pipelines import compiled
 
 DATA = (Path(__file__).parent / "own-pipeline.yaml").read_bytes()
@@ -574,3 +582,185 @@ async def test_the_contract_server_takes_it_and_ends_well() -> None:
         assert set(execution.spec["components"]["comp-train"]["dag"]["tasks"]) == {"sample", "fit"}
         (run,) = world.all(TRAINING_RUN)
         assert ready(run, "Succeeded")[0] == "True"
+
+
+# ---- out of an image -------------------------------------------------------------------------------------------------
+IMAGE: dict[str, Any] = {"type": "Image", "image": {"name": "registry/pipelines:1", "path": "/flights.yaml"}}
+
+
+async def until_copy(world: World, **pipeline: Any) -> Object:
+    """A run whose data are there; gives the Job that is to copy its pipeline."""
+    everything(world)
+    world.put(MODEL_PROJECT, training(**IMAGE, **pipeline))
+    month(world, 1)
+    for _ in range(6):
+        await world.settle()
+        if found := world.jobs("copy-pipeline"):
+            (job,) = found
+            return job
+        for job in world.jobs():
+            play(world, job)
+    raise AssertionError("nothing is copied")
+
+
+def copied(world: World, job: Object, data: bytes = DATA) -> None:
+    """What the Job does."""
+    request = world.request_of(job)
+    key = f"{request['prefix']}pipeline.yaml"
+    world.artifacts.objects[key] = data
+    world.end(job, CopyPipelineResult(key=key))
+
+
+def copier(world: World, job: Object, **state: Any) -> None:
+    """The container that copies is seen."""
+    world.run(job)
+    pod = next(each for each in world.all(POD) if each["metadata"]["name"].startswith(job["metadata"]["name"]))
+    status = {"name": "copy", "image": IMAGE["image"]["name"], "state": state}
+    world.api.put(POD, {**pod, "status": {"phase": "Pending", "initContainerStatuses": [status]}})
+    world.sync()
+
+
+def the_run(world: World) -> Object:
+    (run,) = world.all(TRAINING_RUN)
+    return run
+
+
+async def test_a_pipeline_of_an_image_is_copied_once_and_run_by_jobs() -> None:
+    world = World()
+    job = await until_copy(world, digest=digest_bytes(DATA))
+    assert ready(the_run(world), "Succeeded") == (
+        "Unknown",
+        "Progressing",
+        f"Job {job['metadata']['name']} copies /flights.yaml out of image registry/pipelines:1.",
+    )
+    (owner,) = job["metadata"]["ownerReferences"]
+    assert owner["uid"] == the_run(world)["metadata"]["uid"]
+    assert await world.writes_of() == [], "a look while it works"
+    world.restart()
+    assert await world.writes_of() == [], "and one of another operator"
+    copied(world, job)
+    await live(world)
+    run = the_run(world)
+    assert ready(run, "Succeeded")[0] == "True", run["status"]
+    assert run["status"]["ownPipelineDigest"] == digest_bytes(DATA)
+    train = next(each for each in world.all(JOB) if each["metadata"]["labels"]["slipway.dev/stage"] == "train")
+    kept = world.request_of(train)["ownPipeline"]
+    assert world.artifacts.objects[kept["key"]] == DATA
+    assert sum("-copy-pipeline-" in name for name in world.jobs_made) == 1
+
+
+async def test_what_was_copied_outlives_its_job() -> None:
+    world = World()
+    job = await until_copy(world)
+    copied(world, job)
+    await world.delete(JOB, job["metadata"]["name"])
+    world.restart()
+    await live(world)
+    assert ready(the_run(world), "Succeeded")[0] == "True"
+    assert sum("-copy-pipeline-" in name for name in world.jobs_made) == 1
+
+
+async def test_another_attempt_at_the_endpoint_copies_nothing_again() -> None:
+    story = OwnStory(IMAGE)
+    job = await until_copy(story.world)
+    story.launcher()
+    story.configure()
+    copied(story.world, job)
+    await story.look()
+    first = story.submitted()
+    assert story.status["ownPipelineDigest"] == digest_bytes(DATA)
+    story.kfp.end(story.id(), "FAILED")
+    await story.look(31)
+    assert set(story.kfp.runs) == {story.id(1), story.id(2)}
+    assert story.submitted() == first
+    assert sum("-copy-pipeline-" in name for name in story.world.jobs_made) == 1
+
+
+async def test_an_image_that_cannot_be_pulled_may_yet_come() -> None:
+    world = World()
+    job = await until_copy(world)
+    copier(world, job, waiting={"reason": "ImagePullBackOff", "message": "no such manifest"})
+    await world.settle()
+    status, reason, message = ready(the_run(world), "Succeeded")
+    assert (status, reason) == ("Unknown", "ImageUnavailable")
+    assert message.startswith("Image registry/pipelines:1 cannot be pulled (ImagePullBackOff: no such manifest)")
+    world.end(job, None, "Failed", "DeadlineExceeded")
+    await world.settle()
+    status, reason, message = ready(the_run(world), "Succeeded")
+    assert (status, reason) == ("Unknown", "DeadlineExceeded")
+    assert "cannot be pulled" in message
+    assert "It is tried again at" in message
+    world.advance(301)
+    await world.settle()
+    (again,) = world.jobs("copy-pipeline")
+    assert again["metadata"]["uid"] != job["metadata"]["uid"]
+    copied(world, again)
+    await live(world)
+    assert ready(the_run(world), "Succeeded")[0] == "True"
+
+
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        (
+            {"exitCode": 1, "message": "cp: cannot stat '/flights.yaml'"},
+            "spec.pipeline.image.path: /flights.yaml cannot",
+        ),
+        ({"exitCode": 128, "message": 'exec: "cp": executable file not found in $PATH'}, "spec.pipeline.image.name: "),
+    ],
+)
+async def test_a_file_that_cannot_be_copied_ends_the_run_and_its_job(told: dict[str, Any], sentence: str) -> None:
+    world = World()
+    job = await until_copy(world)
+    copier(world, job, terminated=told)
+    await world.settle()
+    run = the_run(world)
+    status, reason, message = ready(run, "Succeeded")
+    assert (run["status"]["phase"], status, reason) == ("Failed", "False", "InvalidPipeline")
+    assert message.startswith(sentence)
+    assert world.jobs("copy-pipeline") == [], "nothing goes on in vain"
+    world.advance(3600)
+    await world.settle()
+    assert world.jobs("copy-pipeline") == []
+
+
+async def test_what_the_job_refuses_ends_the_run() -> None:
+    world = World()
+    job = await until_copy(world)
+    refusal = {"reason": "InvalidPipeline", "message": "spec.pipeline.image.path: it is too large."}
+    world.end(job, CopyPipelineResult.model_validate({"refusal": refusal}))
+    await world.settle()
+    assert ready(the_run(world), "Succeeded") == ("False", refusal["reason"], refusal["message"])
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "data", "sentence"),
+    [
+        ({"digest": "sha256:" + "0" * 64}, DATA, "spec.pipeline: The file has digest sha256:"),
+        ({}, b"hello", "spec.pipeline: It has 1 YAML documents"),
+    ],
+)
+async def test_what_was_copied_is_held_against_the_contract(
+    pipeline: dict[str, Any], data: bytes, sentence: str
+) -> None:
+    world = World()
+    copied(world, await until_copy(world, **pipeline), data)
+    await world.settle()
+    status, reason, message = ready(the_run(world), "Succeeded")
+    assert (status, reason) == ("False", "InvalidPipeline")
+    assert message.startswith(sentence)
+
+
+async def test_a_copy_that_is_gone_from_the_store_is_made_again() -> None:
+    world = World()
+    job = await until_copy(world)
+    copied(world, job)
+    del world.artifacts.objects[f"{world.request_of(job)['prefix']}pipeline.yaml"]
+    await world.settle()
+    assert "left no result" in ready(the_run(world), "Succeeded")[2]
+    world.advance(301)
+    await world.settle()
+    (again,) = world.jobs("copy-pipeline")
+    copied(world, again)
+    await live(world)
+    assert ready(the_run(world), "Succeeded")[0] == "True"
