@@ -26,7 +26,7 @@ from slipway.contracts.orders import ANNOTATION, Order, parse
 RECENT = timedelta(minutes=15)
 """Events that are older are not shown."""
 _BETWEEN_WRITES = (0.0, 0.05)
-"""Seconds, at random, before an order is written anew when somebody wrote in between; the operator writes each second."""
+"""Seconds, at random, before an order is written anew when somebody wrote in between, as the operator often does."""
 
 
 class RolloutError(Exception):
