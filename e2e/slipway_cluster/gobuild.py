@@ -64,7 +64,7 @@ def programs() -> dict[str, Program]:
     """Every program by name, in the order they are best built in."""
     all_programs = (
         Program("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", stamps=_kubernetes_stamps()),
-        Program("etcd", "etcd", "go.etcd.io/etcd/server/v3"),
+        Program("etcd", "kubernetes", "go.etcd.io/etcd/server/v3"),
         Program(
             "node",
             "kubernetes",

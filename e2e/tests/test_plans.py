@@ -24,15 +24,15 @@ from slipway_cluster.steps import Steps
 from slipway_cluster.versions import versions
 from slipway_demo import install
 
-MODULES = {
-    "kubernetes": ("k8s.io/kubernetes", versions().kubernetes),
-    "etcd": ("go.etcd.io/etcd/server/v3", versions().etcd),
-    "kind": ("sigs.k8s.io/kind", versions().kind),
-    "helm": ("helm.sh/helm/v4", versions().helm),
-    "coredns": ("github.com/coredns/coredns", versions().coredns),
-    "envoy-gateway": ("github.com/envoyproxy/gateway", versions().envoy_gateway),
-    "kserve": ("github.com/kserve/kserve", versions().kserve),
-}
+MODULES = (
+    ("kubernetes", "k8s.io/kubernetes", versions().kubernetes),
+    ("kubernetes", "go.etcd.io/etcd/server/v3", versions().etcd),
+    ("kind", "sigs.k8s.io/kind", versions().kind),
+    ("helm", "helm.sh/helm/v4", versions().helm),
+    ("coredns", "github.com/coredns/coredns", versions().coredns),
+    ("envoy-gateway", "github.com/envoyproxy/gateway", versions().envoy_gateway),
+    ("kserve", "github.com/kserve/kserve", versions().kserve),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +40,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLIPWAY_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.mark.parametrize("folder", MODULES)
-def test_versions_agree_with_the_modules_that_are_built(folder: str) -> None:
-    module, version = MODULES[folder]
+@pytest.mark.parametrize(("folder", "module", "version"), MODULES)
+def test_versions_agree_with_the_modules_that_are_built(folder: str, module: str, version: str) -> None:
     pinned = (paths.PACKAGE / "gomod" / folder / "go.mod").read_text()
     assert re.search(rf"^(require )?\s*{re.escape(module)} v{re.escape(version)}$", pinned, flags=re.MULTILINE)
 
