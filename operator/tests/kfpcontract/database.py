@@ -27,6 +27,7 @@ class Settings:
     :param workflow_ttl_seconds: how long a Workflow stays when it has ended
     :param retention_seconds: how long a run stays in the database when it has ended; None: for ever
     :param before_2_6: errors have the older gateway's form
+    :param serves_v1beta1: runs can be asked for by the API's version before
     :param lacks: fields that this release does not know, as `Model.field`
     :param adds: fields of answers that no published model has, by the answer's type: a release of tomorrow
     """
@@ -37,6 +38,7 @@ class Settings:
     workflow_ttl_seconds: float = 86_400.0
     retention_seconds: float | None = None
     before_2_6: bool = False
+    serves_v1beta1: bool = True
     lacks: frozenset[str] = frozenset()
     adds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -75,6 +77,7 @@ class RunRow:
     :param namespace, workflow: where its Workflow is
     :param spec: the pipeline that it runs, as JSON
     :param generation: how often it was retried
+    :param manifest: its Workflow as it was last reported
     """
 
     run: V2beta1Run
@@ -83,6 +86,7 @@ class RunRow:
     spec: Mapping[str, Any]
     generation: int = 0
     reported: bool = False
+    manifest: str = ""
 
 
 @dataclass

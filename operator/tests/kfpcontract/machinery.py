@@ -227,6 +227,7 @@ class Machinery:
         phase, status = _phase(workflow), workflow.get("status") or {}
         ending = phase not in FINAL and workflow["spec"].get("activeDeadlineSeconds") == 0
         row.reported = True
+        row.manifest = json.dumps(workflow)
         row.run.finished_at = _parsed(status["finishedAt"]) if "finishedAt" in status else EPOCH
         self.backend.runs.state(row, "CANCELING" if ending else _STATES[phase])
         if status.get("nodes"):

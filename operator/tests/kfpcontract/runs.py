@@ -90,6 +90,14 @@ class Runs:
     async def run_service_get_run(self, call: Call) -> V2beta1Run:
         return self.of(call.places["run_id"]).run
 
+    async def get_run_v1(self, call: Call) -> dict[str, Any]:
+        """`ApiRunDetail` of the clients until 1.8, which no client of today publishes: what is read of it, and no more."""
+        row = self.of(call.places["run_id"])
+        return {
+            "run": {"id": row.run.run_id, "name": row.run.display_name},
+            "pipeline_runtime": {"workflow_manifest": row.manifest},
+        }
+
     async def run_service_list_runs(self, call: Call) -> V2beta1ListRunsResponse:
         """By experiment, or by namespace where users have some."""
         experiment, namespace = call.query.get("experiment_id"), call.query.get("namespace") or ""

@@ -142,7 +142,7 @@ class ContractServer:
         return [each for each in self.calls if each.operation == operation]
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        found = find(request.method, request.path)
+        found = find(request.method, request.path) or self._older(request)
         if found is None:
             self.calls.append(Answered(f"{request.method} {request.path}", 404, False))
             return _error(Refused("NotFound", "Not Found"), self.backend.settings.before_2_6)
@@ -191,6 +191,12 @@ class ContractServer:
     async def _tell(self, operation: Operation, phase: Phase) -> None:
         for watcher in list(self.watchers):
             await watcher(operation.name, phase)
+
+    def _older(self, request: web.Request) -> tuple[Operation, dict[str, str]] | None:
+        """A run by the API's version before, where it is served; nothing else of that is."""
+        operation = Operation("get_run_v1", "GET", "/apis/v1beta1/runs/{run_id}")
+        places = operation.places(request.path) if self.backend.settings.serves_v1beta1 else None
+        return None if places is None or request.method != "GET" else (operation, places)
 
     # Faults
 
