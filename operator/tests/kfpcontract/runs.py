@@ -91,7 +91,7 @@ class Runs:
         return self.of(call.places["run_id"]).run
 
     async def get_run_v1(self, call: Call) -> dict[str, Any]:
-        """`ApiRunDetail` of the clients until 1.8, which no client of today publishes: what is read of it, and no more."""
+        """`ApiRunDetail` of the clients until 1.8, which those of today do not publish: what is read of it."""
         row = self.of(call.places["run_id"])
         return {
             "run": {"id": row.run.run_id, "name": row.run.display_name},

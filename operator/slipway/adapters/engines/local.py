@@ -99,7 +99,7 @@ class LocalEngine:
     async def version(self, run: Run, source: PipelineVersionName) -> bytes | None:
         """None of them is here."""
         del run, source
-        raise UnfitError("The Platform's engine is Local, which keeps no pipeline versions: set type S3.")
+        raise UnfitError("The Platform's engine is Local, which keeps no pipeline versions: set type S3 or Image.")
 
     def known(self, facts: LocalFacts) -> bool:
         """Whether there is a Job or an answer."""

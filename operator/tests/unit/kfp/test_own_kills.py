@@ -1,4 +1,4 @@
-"""A team's own pipeline at the endpoint: the operator killed at each of its calls, and faults at what it asks for it."""
+"""A team's own pipeline at the endpoint: the operator killed at each of its calls, and faults at what it asks for."""
 
 from __future__ import annotations
 

@@ -567,7 +567,7 @@ async def test_the_local_engine_keeps_no_versions() -> None:
     assert ready(run, "Succeeded") == (
         "False",
         "InvalidPipeline",
-        "spec.pipeline: The Platform's engine is Local, which keeps no pipeline versions: set type S3.",
+        "spec.pipeline: The Platform's engine is Local, which keeps no pipeline versions: set type S3 or Image.",
     )
 
 
