@@ -329,8 +329,11 @@ def test_a_team_s_image_stands_on_the_runner_s_content(fake: Path, tmp_path: Pat
     (tmp_path / "team" / "Dockerfile").write_text("ARG RUNNER\nFROM ${RUNNER}\n")
     one = built.on_runner(Engine("docker"), "team", package)
     assert f"--build-arg RUNNER={built.project(Engine('docker'), 'slipway-runner')[0]}" in "\n".join(calls(fake))
-    (package / "model.py").write_text("x = 1\n")
-    assert built.on_runner(Engine("docker"), "team", package)[0] != one[0]
+    names = [one[0]]
+    for file in ("model.py", "pipeline.yaml"):
+        (package / file).write_text("x: 1\n")
+        names.append(built.on_runner(Engine("docker"), "team", package)[0])
+    assert len(set(names)) == 3, "each file counts"
 
 
 @pytest.mark.usefixtures("fake")

@@ -6,6 +6,7 @@ from slipway_cluster import keys
 from slipway_cluster.engine import Engine
 from slipway_cluster.errors import ClusterError
 from slipway_cluster.images import python, recipes
+from slipway_cluster.images.derived import files_of
 
 Names = tuple[str, str]
 """An image's reference with a tag that is its content's alone, and the one that is its newest's."""
@@ -37,7 +38,7 @@ def on_runner(engine: Engine, name: str, package: Path) -> Names:
     if not dockerfile.exists():
         raise ClusterError(f"There is no Dockerfile in {folder}, which would say how image {name!r} is built.")
     runner, _ = project(engine, "slipway-runner")
-    return _built(engine, name, folder, dockerfile, sorted(package.rglob("*.py")), "--build-arg", f"RUNNER={runner}")
+    return _built(engine, name, folder, dockerfile, files_of(package), "--build-arg", f"RUNNER={runner}")
 
 
 def _built(engine: Engine, name: str, folder: Path, dockerfile: Path, others: list[Path], *options: str) -> Names:

@@ -11,6 +11,11 @@ from slipway_cluster.images.layers import Files
 from slipway_cluster.keys import key_of
 
 
+def files_of(package: Path) -> list[Path]:
+    """What of a Python package goes into an image: everything, but what Python compiled."""
+    return sorted(file for file in package.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+
+
 def on_runner(name: str, package: Path) -> Image:
     """The runner with one Python package, in `/opt/NAME`: what `examples/*/Dockerfile` says, without an engine.
 
@@ -20,8 +25,7 @@ def on_runner(name: str, package: Path) -> Image:
     """
     runner = recipes.project()["slipway-runner"]()
     sources = [
-        Files(f"opt/{name}/{package.name}/{file.relative_to(package)}", file, mode=0o644)
-        for file in sorted(package.rglob("*.py"))
+        Files(f"opt/{name}/{package.name}/{file.relative_to(package)}", file, mode=0o644) for file in files_of(package)
     ]
     content = (*runner.layers, layers.of_files(name, sources))
     tag = key_of([layer.digest for layer in content])
