@@ -21,7 +21,7 @@ def on_runner(name: str, package: Path) -> Image:
 
     Args:
         name: of the image, and of the folder that the package lies in.
-        package: folder of the Python package.
+        package: folder of the Python package. With a `__main__.py` it is what the image starts.
     """
     runner = recipes.project()["slipway-runner"]()
     sources = [
@@ -29,8 +29,10 @@ def on_runner(name: str, package: Path) -> Image:
     ]
     content = (*runner.layers, layers.of_files(name, sources))
     tag = key_of([layer.digest for layer in content])
+    starts = (package / "__main__.py").exists()
     return replace(
         runner,
+        entrypoint=("python3", "-m", package.name) if starts else runner.entrypoint,
         names=(recipes.reference(name, tag), recipes.reference(name, "dev")),
         layers=content,
         environment=(*runner.environment, f"PYTHONPATH=/opt/{name}"),

@@ -1,0 +1,1 @@
+"""A transformer of the journeys' own: `python -m prepare`."""
