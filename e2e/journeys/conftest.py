@@ -91,6 +91,12 @@ def play_in(installed: Installed, story: Story) -> Iterator[Callable[[str], Play
     for play in made:
         play.stop_clients()
         play.world.delete("Namespace", play.namespace, api_version="v1")
+    for play in made:  # a session that comes next would see what goes as a broken rollout
+        play.world.wait(
+            f"namespace {play.namespace} is gone",
+            lambda play=play: play.world.get("Namespace", play.namespace, api_version="v1") is None,  # type: ignore[misc]
+            timeout=180,
+        )
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ known, _ = parser.parse_known_args()
 
 
 class Prepare(kserve.Model):  # type: ignore[misc] # the SDK is not typed
-    """Nothing is said about headers here: the SDK passes the caller on."""
+    """The SDK passes the caller on to the model server, and the model server's headers back."""
 
     def __init__(self) -> None:
-        super().__init__(known.model_name)
+        super().__init__(known.model_name, return_response_headers=True)
         self.ready = True
 
     def preprocess(self, payload: dict[str, Any], headers: dict[str, str] | None = None) -> dict[str, Any]:  # noqa: ARG002
